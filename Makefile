@@ -1,0 +1,67 @@
+# Every recipe is a line or two that a person could type; `make` alone lists the targets.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+DATASET ?= refshapes-unc
+DATA    ?= data/refshapes
+PRESET  ?= quick
+NOW     := $(shell date +%Y%m%d-%H%M%S)
+RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
+
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTABLE  := $(VENV)/.installed-with-tests
+LESSONS   := $(wildcard notebooks/*.ipynb)
+# RefShapes is generated when the run reads it; other data sets are only read.
+REFSHAPES := $(if $(filter data/refshapes,$(DATA)),data)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab train test data lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+lab: $(INSTALLED) data  ## open the course in JupyterLab
+	$(BIN)/jupyter lab
+
+train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
+	$(BIN)/python -m shnet_lib.data.check --dataset "$(DATASET)" --data "$(DATA)"
+	@mkdir -p "$(RUN)" && rm -f "$(RUN)/metrics.json"
+	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
+	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
+	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
+	    $(if $(RESUME),-p resume True)
+	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
+
+test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --cov=shnet_lib
+ifneq ($(LESSONS),)
+	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
+endif
+
+data: $(INSTALLED)  ## generate RefShapes into data/refshapes, once
+	$(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
+
+# The oldest Python that the course supports decides, so that every later one can install the same
+# versions. aiohttp is what Python 3.12 needs besides (papermill), appnope what macOS needs.
+lock:  ## renew constraints.txt: make lock PYTHON=python3.11
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("make lock needs Python 3.11, the oldest supported: make lock PYTHON=python3.11")'
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install -e ".[test]" aiohttp appnope
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > .venv-lock/constraints.txt
+	mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock
+
+clean:  ## remove what make made, but neither data nor runs
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The course needs Python 3.11 or newer, and $(PYTHON) is %d.%d. Name a newer one: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
+	@touch $@
