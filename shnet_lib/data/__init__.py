@@ -1,0 +1,32 @@
+"""What is on disk -> expressions -> batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shnet_lib.data import refer, referit
+from shnet_lib.data.errors import DataError
+from shnet_lib.data.expression import Expression
+
+__all__ = ["DataError", "Expression", "read_expressions", "splits_of"]
+
+
+def read_expressions(data: Path, dataset: str, split: str) -> list[Expression]:
+    """The expressions of a split of `dataset` (a key of refer.DATASETS, or "referit").
+
+    DataError where the data set or split does not exist, or where a file is missing or damaged.
+    """
+    splits_of(dataset)
+    if dataset == "referit":
+        return referit.read_referit(data, split)
+    return refer.read_refer(data, dataset, split)
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """The names of a data set's splits; DataError where there is no such data set."""
+    if dataset == "referit":
+        return referit.SPLITS
+    if dataset not in refer.DATASETS:
+        known = ", ".join([*refer.DATASETS, "referit"])
+        raise DataError(f"There is no data set {dataset!r}. Ask for one of {known}.")
+    return refer.DATASETS[dataset].splits

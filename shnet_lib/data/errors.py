@@ -1,0 +1,76 @@
+"""The one error of the data readers, and the checks of files and records that raise it.
+
+A message names the file (with its full path), the record in it, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class DataError(ValueError):
+    """What is on disk is missing, damaged, or not what was asked for."""
+
+
+def require_file(path: Path, remedy: str) -> None:
+    """Raise DataError unless `path` is a file; the message ends with `remedy`."""
+    if not path.is_file():
+        raise DataError(f"{path.absolute()}: no such file. {remedy}")
+
+
+def require_files(paths: Iterable[Path], kind: str, remedy: str) -> None:
+    """Raise DataError that names the first absent path and how many are absent.
+
+    Each folder is listed once, so that 17,000 photos cost one look and not 17,000.
+    `kind` is what the files are called in the message ("image", "mask").
+    """
+    wanted = list(dict.fromkeys(paths))
+    names = {folder: _file_names(folder) for folder in {path.parent for path in wanted}}
+    absent = [path for path in wanted if path.name not in names[path.parent]]
+    if absent:
+        raise DataError(
+            f"{absent[0].absolute()}: no such {kind} "
+            f"({len(absent)} of {len(wanted)} {kind} files are missing). {remedy}"
+        )
+
+
+def _file_names(folder: Path) -> set[str]:
+    """The names of the files in `folder`; none where there is no such folder."""
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file()}
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in `path`; DataError where it is missing, damaged, or not an object."""
+    require_file(path, remedy)
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise DataError(f"{path.absolute()}: not readable as JSON ({error}). {remedy}") from error
+    if not isinstance(document, dict):
+        kind = type(document).__name__
+        raise DataError(f"{path.absolute()}: holds a {kind}, not a JSON object. {remedy}")
+    return document
+
+
+def require_fields(
+    record: Any, fields: Mapping[str, type | tuple[type, ...]], where: str, remedy: str
+) -> None:
+    """Raise DataError unless `record` is a dict that has every field with a value of its type.
+
+    `where` names the file and the record, for the message.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is a {type(record).__name__}, not a record. {remedy}")
+    for name, kind in fields.items():
+        if name not in record:
+            raise DataError(f"{where} has no field {name!r}. {remedy}")
+        if not isinstance(record[name], kind):
+            found = type(record[name]).__name__
+            raise DataError(f"{where}: field {name!r} is of type {found}. {remedy}")

@@ -1,0 +1,198 @@
+"""REFER files -> expressions with the path of their photo and their mask.
+
+UNC, UNC+, G-Ref, RefCLEF and RefShapes lie on disk in the same way (DATASETS says where):
+
+    DATA/refcoco/refs(unc).p       who is referred to, by which sentences, in which split
+    DATA/refcoco/instances.json    photos, annotations (the masks) and categories, as COCO has them
+    DATA/images/mscoco/images/train2014/COCO_train2014_000000000009.jpg
+
+A ref points to its photo by `image_id`. Its own `file_name` names no file and is not used.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from shnet_lib.data.coco import ID, Instances, rasterize
+from shnet_lib.data.errors import DataError, require_fields, require_file, require_files
+from shnet_lib.data.expression import Expression
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set lies below the data folder, and the splits that it has."""
+
+    folder: str
+    refs_file: str
+    image_folder: str
+    splits: tuple[str, ...]
+
+
+COCO = "images/mscoco/images/train2014"  # the photos of every split, val and test too
+SAIAPR = "images/saiapr_tc-12"
+SHAPES = "images/refshapes"
+BY_KIND = ("train", "val", "testA", "testB")  # testA refers to people only, testB to the rest
+DATASETS = {
+    "unc": Layout("refcoco", "refs(unc).p", COCO, BY_KIND),
+    "unc+": Layout("refcoco+", "refs(unc).p", COCO, BY_KIND),
+    "gref": Layout("refcocog", "refs(google).p", COCO, ("train", "val")),
+    "gref-umd": Layout("refcocog", "refs(umd).p", COCO, ("train", "val", "test")),
+    "refclef": Layout("refclef", "refs(unc).p", SAIAPR, (*BY_KIND, "testC")),
+    "refclef-berkeley": Layout("refclef", "refs(berkeley).p", SAIAPR, ("train", "val", "test")),
+    "refshapes-unc": Layout("refshapes", "refs(unc).p", SHAPES, BY_KIND),
+    "refshapes-unc+": Layout("refshapes", "refs(unc+).p", SHAPES, BY_KIND),
+    "refshapes-gref": Layout("refshapes", "refs(gref).p", SHAPES, BY_KIND),
+    "refshapes-referit": Layout("refshapes", "refs(referit).p", SHAPES, BY_KIND),
+}
+
+REF = {"ref_id": ID, "ann_id": ID, "image_id": ID, "split": str, "sentences": list}
+SENTENCE = {"sent_id": ID, "sent": str}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, dicts, numbers and strings; a pickle that asks for anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a refs file never needs")
+
+
+def load_refs(path: Path, remedy: str = "Fetch the file again from a place you trust.") -> list:
+    """The pickled list in a refs file, without running anything that a hostile pickle may hold.
+
+    The published files were written by Python 2: strings that are not ASCII are read as latin1.
+    DataError where the file is missing, damaged, asks for any class or function, or is no list.
+    """
+    require_file(path, remedy)
+    try:
+        try:
+            refs = _unpickle(path, encoding="ASCII")
+        except UnicodeDecodeError:
+            refs = _unpickle(path, encoding="latin1")
+    except Exception as error:  # a damaged pickle can raise nearly every kind of error
+        raise DataError(f"{path.absolute()}: not a refs file ({error}). {remedy}") from error
+    if not isinstance(refs, list):
+        raise DataError(f"{path.absolute()}: holds a {type(refs).__name__}, not a list. {remedy}")
+    return refs
+
+
+def _unpickle(path: Path, encoding: str) -> Any:
+    with path.open("rb") as file:
+        return _PlainUnpickler(file, encoding=encoding).load()
+
+
+def find_layout(dataset: str, split: str) -> Layout:
+    """The layout of a data set; DataError where it, or that split of it, does not exist."""
+    if dataset not in DATASETS:
+        raise DataError(f"There is no data set {dataset!r}. Ask for one of {', '.join(DATASETS)}.")
+    layout = DATASETS[dataset]
+    if split not in layout.splits:
+        raise DataError(f"{dataset} has no split {split!r}. Ask for {', '.join(layout.splits)}.")
+    return layout
+
+
+def read_refer(data: Path, dataset: str, split: str) -> list[Expression]:
+    """The expressions of a split, in the order of the refs file and of the sentences in a ref.
+
+    The text is `sent`, the corrected sentence everyone trains on, not `raw`. RefCLEF names some
+    splits "testAB" or "testABC": such a ref belongs to each of the splits named.
+
+    The refs file is checked as a whole, whichever split is asked for. DataError where
+    - the data set or the split does not exist, or no ref in the file belongs to the split;
+    - a file or a field is missing, or an id is there twice;
+    - the refs belong to another data set than instances.json: a ref names an annotation that is
+      not there or lies on another image, or a split that the data set does not have. (UNC refs
+      in UNC+'s folder may pass all this: no field says which of the two they are.)
+    - images of the split are missing: the first by name, and how many.
+    """
+    data = Path(data)
+    layout = find_layout(dataset, split)
+    refs_path = data / layout.folder / layout.refs_file
+    remedy = how_to_get(dataset, data)
+    refs = load_refs(refs_path, remedy)
+    instances = Instances(refs_path.with_name("instances.json"), remedy)
+    _check_refs(refs, refs_path, instances, layout)
+    chosen = [ref for ref in refs if split in _splits_of(ref)]
+    if not chosen:
+        raise DataError(f"{refs_path.absolute()}: no ref is of the split {split!r}. {remedy}")
+    folder = data / layout.image_folder
+    expressions = [item for ref in chosen for item in _expressions(ref, instances, folder)]
+    require_files((item.image_path for item in expressions), "image", remedy)
+    return expressions
+
+
+def how_to_get(dataset: str, data: Path) -> str:
+    """What a person can do who lacks a file of `dataset` below `data`."""
+    layout = DATASETS[dataset]
+    if layout.folder == "refshapes":
+        return f"RefShapes is generated: run `python -m shnet_lib.data.refshapes --out {data}`."
+    return (
+        f"Point DATA at the folder that holds {layout.folder}/ and {layout.image_folder}/; "
+        "data/README.md says where to get them."
+    )
+
+
+def _splits_of(ref: dict) -> set[str]:
+    """{"val"} for "val"; {"testA", "testB"} for RefCLEF's "testAB"."""
+    name = ref["split"]
+    if name.startswith("test") and len(name) > len("test"):
+        return {f"test{letter}" for letter in name.removeprefix("test")}
+    return {name}
+
+
+def _check_refs(refs: list, path: Path, instances: Instances, layout: Layout) -> None:
+    """Raise DataError at the first ref that is malformed or does not fit `instances`."""
+    pair = f"Put the {path.name} and instances.json of one release side by side."
+    ref_ids, sent_ids = set(), set()
+    for position, ref in enumerate(refs):
+        require_fields(ref, REF, f"{path.absolute()}: ref at {position}", pair)
+        where = f"{path.absolute()}: ref {ref['ref_id']}"
+        if ref["ref_id"] in ref_ids:
+            raise DataError(f"{where} is there twice. {pair}")
+        ref_ids.add(ref["ref_id"])
+        annotation = instances.annotations.get(ref["ann_id"])
+        if annotation is None:
+            raise DataError(f"{where}: {instances.file} has no annotation {ref['ann_id']}. {pair}")
+        if annotation["image_id"] != ref["image_id"]:
+            raise DataError(
+                f"{where} is on image {ref['image_id']}, but its annotation {ref['ann_id']} is on "
+                f"image {annotation['image_id']} in {instances.file}. {pair}"
+            )
+        for table, key in ((instances.images, "image_id"), (instances.categories, "category_id")):
+            if annotation[key] not in table:
+                raise DataError(f"{where}: {instances.file} has no {key} {annotation[key]}. {pair}")
+        if not _splits_of(ref) <= set(layout.splits):
+            known = ", ".join(layout.splits)
+            raise DataError(f"{where} is of split {ref['split']!r}, not of {known}. {pair}")
+        for sentence in ref["sentences"]:
+            require_fields(sentence, SENTENCE, f"{where}: a sentence", pair)
+            if sentence["sent_id"] in sent_ids:
+                raise DataError(f"{where}: sentence {sentence['sent_id']} is there twice. {pair}")
+            sent_ids.add(sentence["sent_id"])
+
+
+def _expressions(ref: dict, instances: Instances, image_folder: Path) -> list[Expression]:
+    """One Expression for each sentence of a checked ref; they share one way to the mask."""
+    annotation = instances.annotations[ref["ann_id"]]
+    image = instances.images[annotation["image_id"]]
+    height, width = image["height"], image["width"]
+    record = f"{instances.file}: annotation {annotation['id']}"
+    read_mask = partial(rasterize, annotation["segmentation"], height, width, record)
+    return [
+        Expression(
+            image_path=image_folder / image["file_name"],
+            image_id=image["id"],
+            height=height,
+            width=width,
+            ref_id=ref["ref_id"],
+            sent_id=sentence["sent_id"],
+            text=sentence["sent"],
+            category=instances.categories[annotation["category_id"]]["name"],
+            family=sentence.get("family"),
+            read_mask=read_mask,
+        )
+        for sentence in ref["sentences"]
+    ]
