@@ -6,6 +6,7 @@ run once an image, so the sampler draws images and takes several of their expres
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,27 @@ from shnet_lib.data.text import Vocabulary, tokenize
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class ResizeTogether(v2.Resize):
+    """The photo bilinearly, a mask by its nearest pixel, so that it stays 0 or 1.
+
+    Nearest to the *middle* of the new pixel, where the bilinear filter looks too. torchvision's own
+    choice for masks is the pixel at its corner: half a pixel of S x S to the top left.
+    """
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        if not isinstance(inpt, tv_tensors.Mask):
+            return super().transform(inpt, params)
+        mask = inpt.as_subclass(Tensor)
+        exact = v2.InterpolationMode.NEAREST_EXACT
+        resized = v2.functional.resize_image(mask, list(self.size), interpolation=exact)
+        return tv_tensors.wrap(resized, like=inpt)
+
+
 def resize_and_normalize(image_size: int) -> v2.Compose:
-    """Photo and masks to S x S together: the photo bilinearly, a mask by nearest, so that it
-    stays 0 or 1."""
+    """Photo and masks to S x S together; the photo as the frozen backbone expects it."""
     return v2.Compose(
         [
-            v2.Resize((image_size, image_size), antialias=True),
+            ResizeTogether((image_size, image_size), antialias=True),
             v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
             v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
@@ -60,7 +76,7 @@ class ReferringDataset(Dataset):
         self.levels: list[Tensor] | None = None
 
         texts = [expression.text for expression in expressions]
-        self.words = [torch.tensor(vocabulary.encode(text, max_words)) for text in texts]
+        self.words = [vocabulary.encode(text, max_words) for text in texts]
         if empty := sum(not tokenize(text, vocabulary.keep_numbers) for text in texts):
             warnings.warn(f"{empty} expressions hold no word and are read as <unk>", stacklevel=2)
 
@@ -78,15 +94,19 @@ class ReferringDataset(Dataset):
         """The photo as stored, (3, H, W) uint8. Raises DataError where it cannot be read."""
         path = self.image_paths[row]
         try:
-            return tv_tensors.Image(decode_image(path, mode=ImageReadMode.RGB))
+            image = decode_image(path, mode=ImageReadMode.RGB)
         except RuntimeError as error:
             raise DataError(f"{path}: not a readable image ({error}); fetch it again") from error
+        if image.ndim != 3:
+            raise DataError(f"{path}: an animation of {len(image)} images; keep one of them")
+        return tv_tensors.Image(image)
 
     def __getitem__(self, indices: tuple[int, ...]) -> dict:
         expressions = [self.expressions[i] for i in indices]
         row = self.image_row[expressions[0].image_path]
         masks = [torch.from_numpy(expression.mask()) for expression in expressions]
-        item = {"expression_index": list(indices), "words": [self.words[i] for i in indices]}
+        words = [torch.tensor(self.words[i]) for i in indices]
+        item = {"expression_index": list(indices), "words": words}
         if self.evaluation:
             item["targets"] = masks
         if self.levels is not None:
@@ -124,14 +144,23 @@ def collate(items: list[dict]) -> dict:
     else:
         batch["images"] = torch.stack([item["image"] for item in items])
     if "targets" in items[0]:
-        batch["targets"] = [mask for item in items for mask in item["targets"]]
+        batch["targets"] = _in_one_piece([mask for item in items for mask in item["targets"]])
     else:
         batch["target"] = torch.cat([item["target"] for item in items]).float()
     return batch
 
 
+def _in_one_piece(masks: list[Tensor]) -> list[Tensor]:
+    """The same masks as views of one tensor: a loader worker hands over one file descriptor, not
+    one a mask, of which a process has 1024 as a rule."""
+    together = torch.cat([mask.flatten() for mask in masks])
+    parts = together.split([mask.numel() for mask in masks])
+    return [part.view(mask.shape) for part, mask in zip(parts, masks, strict=True)]
+
+
 class ImageBatchSampler:
-    """Batches of `batch_size` expressions, up to `expressions_per_image` of them on one image.
+    """Batches of `batch_size` expressions, drawn in runs of up to `expressions_per_image` that
+    share an image.
 
     With `training=True` images and expressions are shuffled, anew each epoch and the same for equal
     seeds; every batch is full (the few expressions left over wait for the next epoch). Otherwise
@@ -154,6 +183,7 @@ class ImageBatchSampler:
                 f"batch_size {batch_size} cannot be shared by {world} processes: take a multiple"
             )
         self.groups = dataset.expressions_of_image
+        self.image_of = {i: image for image, group in enumerate(self.groups) for i in group}
         self.batch_size = min(batch_size, len(dataset) // world * world)
         if self.batch_size == 0:
             raise ValueError(f"{len(dataset)} expressions are too few for {world} processes")
@@ -205,13 +235,19 @@ class ImageBatchSampler:
             yield batch
 
     def _share(self, batch: list[list[int]]) -> list[tuple[int, ...]]:
-        """This process's part of a batch: as many expressions as any other's, by image."""
+        """This process's part of a batch: as many expressions as any other's, by image.
+
+        Runs of one image that chance brought into one batch become one, so that it stands there
+        once.
+        """
         size = sum(len(chunk) for chunk in batch)
         first, last = size * self.rank // self.world, size * (self.rank + 1) // self.world
-        share, position = [], 0
+        share: dict[int, tuple[int, ...]] = {}
+        position = 0
         for chunk in batch:
             part = chunk[max(first - position, 0) : max(last - position, 0)]
             position += len(chunk)
             if part:
-                share.append(tuple(part))
-        return share
+                image = self.image_of[part[0]]
+                share[image] = share.get(image, ()) + tuple(part)
+        return list(share.values())
