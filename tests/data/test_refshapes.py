@@ -222,7 +222,7 @@ def test_every_sentence_denotes_its_region_and_no_other(out, records, masks, fla
 
 def thing(x: float, y: float, shares=(1.0,), shape="star", size="small", **looks) -> Thing:
     area = {"small": 0.04, "big": 0.1}[size]
-    r = 0.1 if size == "small" else 0.17
+    r = 0.1 if size == "small" else 0.2
     fields = {"colour": "red", "pattern": "plain", **looks}
     return Thing(
         shape, fields["colour"], size, fields["pattern"], (x, y), 0.0, area, x, y,
@@ -272,6 +272,9 @@ def test_ordinals_count_from_each_side_and_need_gaps():
     assert refers(Ordinal(STARS, 4, "left"), row) is None  # that is the last one
     crowded = scene(*(thing(x, 0.5) for x in (0.15, 0.40, 0.45, 0.85)))
     assert refers(Ordinal(STARS, 2, "left"), crowded) is None
+    # By centres the third comes after the second, by outer edges before it.
+    wide = scene(thing(0.15, 0.2), thing(0.40, 0.8), thing(0.485, 0.3, size="big"), thing(0.8, 0.8))
+    assert refers(Ordinal(STARS, 2, "left"), wide) is None
     with pytest.raises(ValueError, match="only things"):
         refers(Ordinal(Regions(), 2, "left"), scene(kinds=("sky", "grass")))
 
@@ -391,7 +394,7 @@ def test_a_mask_is_as_large_as_its_outline(records):
     ratios = np.array([t["visible_pixels"] / (t["area"] * SIZE**2) for t in whole])
     assert len(ratios) > 300
     # Pillow fills the fine pixels on the outline too: an eighth of a pixel all round.
-    assert 1.0 < ratios.mean() < 1.04 and 0.97 < ratios.min() and ratios.max() < 1.08
+    assert 1.0 < ratios.mean() < 1.04 and 0.93 < ratios.min() and ratios.max() < 1.1
 
 
 def test_a_mask_is_where_its_colour_is(out):
