@@ -150,7 +150,7 @@ def batch_of(dataset: ReferringDataset, runs: list[tuple[int, ...]]) -> dict:
 
 
 def runs_of(dataset: ReferringDataset, k: int) -> list[tuple[int, ...]]:
-    return [tuple(group[:k]) for group in dataset.expressions_of_image]
+    return [tuple(group[-k:]) for group in dataset.expressions_of_image]
 
 
 def test_each_image_stands_once_and_every_expression_points_to_its_own(photos) -> None:
@@ -196,10 +196,10 @@ def test_in_evaluation_the_targets_keep_the_photos_sizes(photos) -> None:
 @pytest.mark.parametrize("evaluation", [False, True])
 def test_frozen_levels_stand_in_for_the_images(photos, evaluation: bool) -> None:
     dataset = ReferringDataset(photos, VOCABULARY, 16, evaluation=evaluation)
-    pixels = batch_of(dataset, [(2,), (0, 4)])
+    pixels = batch_of(dataset, [(5, 8), (4,)])
     rows = torch.arange(4.0).half().view(4, 1, 1, 1)  # as many as photos; a level holds its row
     dataset.levels = [rows.expand(4, 2 + i, 3, 3) + 10 * i for i in range(3)]
-    batch = batch_of(dataset, [(2,), (0, 4)])
+    batch = batch_of(dataset, [(5, 8), (4,)])
     assert "images" not in batch
     assert [level.shape for level in batch["levels"]] == [(2, 2 + i, 3, 3) for i in range(3)]
     for i, level in enumerate(batch["levels"]):
