@@ -38,7 +38,7 @@ test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the n
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --cov=shnet_lib
 ifneq ($(LESSONS),)
-	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
+	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
 endif
 
 data: $(INSTALLED)  ## generate RefShapes into data/refshapes, once

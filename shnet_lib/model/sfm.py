@@ -50,6 +50,9 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
+        for linear in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_uniform_(linear.weight)  # torch's own start leaves all weights alike
+            nn.init.zeros_(linear.bias)
 
     def forward(
         self, keyed: Tensor, valued: Tensor, keep: Tensor, return_weights: bool = False

@@ -335,6 +335,15 @@ def test_epochs_and_seeds_differ_and_equal_ones_do_not() -> None:
     assert order(1, 2) == orders[-1]
 
 
+def test_another_epoch_brings_other_expressions_of_an_image_together() -> None:
+    sampler = ImageBatchSampler(unread([6] * 4), 3, 3)  # a batch is one run of three
+    runs = []
+    for epoch in range(2):
+        sampler.set_position(epoch)
+        runs.append({frozenset(flat([batch])) for batch in sampler})
+    assert runs[0] != runs[1]
+
+
 def test_expressions_left_over_get_their_turn_in_another_epoch() -> None:
     dataset = unread([3] * 5)
     sampler = ImageBatchSampler(dataset, 4, 2, seed=0)

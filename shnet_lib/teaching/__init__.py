@@ -1,0 +1,1 @@
+"""What lessons need and a training server does not: pictures, widgets, checks."""

@@ -1,0 +1,61 @@
+"""Train and evaluate from a command line:
+
+    python -m shnet_lib.training --preset quick --dataset refshapes-unc --data DATA --run runs/x
+    accelerate launch -m shnet_lib.training --preset unc-320 --data DATA --run runs/y  # all GPUs
+    ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 -m shnet_lib.training ...  # on CPUs
+
+The last line printed is one JSON object with the metrics of every split that was not trained on.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from shnet_lib.data import DataError
+from shnet_lib.model.backbone import WeightsError
+from shnet_lib.training.checkpoint import CheckpointError
+from shnet_lib.training.config import PRESETS, ConfigError, configure, parse_settings
+from shnet_lib.training.run import run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where a setting or a file is wrong (one line says which)."""
+    parser = argparse.ArgumentParser(prog="python -m shnet_lib.training", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--preset", default="quick", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--dataset", help="in place of the preset's")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--run", type=Path, required=True, help="folder to write the run into")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        overrides = parse_settings(given.settings)
+        if given.dataset:
+            overrides["dataset"] = given.dataset
+        config = configure(given.preset, **overrides)
+        report = run(config, given.data, given.run, given.resume).report
+    except (ConfigError, DataError, WeightsError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if PartialState().is_main_process:
+        print(json.dumps(rounded(report)))
+    return 0
+
+
+def rounded(value: Any) -> Any:
+    """Every float in a report to four decimals."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""What a run needs before its first step: a folder, words, data sets, the order of the batches."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+from shnet_lib.data import Expression
+from shnet_lib.data.dataset import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageBatchSampler,
+    ReferringDataset,
+)
+from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.training.cache import cache_levels
+from shnet_lib.training.checkpoint import CheckpointError, has_progress, read_json, write_json
+from shnet_lib.training.config import ConfigError, TrainConfig
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """The devices and the arithmetic of a run.
+
+    Raises:
+        ConfigError: fp16 on a CPU; or several processes were started and each believes to be alone.
+    """
+    AcceleratorState._reset_state()  # a second run in a notebook may ask for another precision
+    accelerator = Accelerator(mixed_precision=config.precision)
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError(
+            "precision = fp16: a CPU would compute in fp32 all the same; use bf16 or no"
+        )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ConfigError(
+            f"{started} processes were started and each would train alone: with torchrun on a CPU, "
+            "set the environment variable ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
+def open_folder(
+    folder: Path,
+    config: TrainConfig,
+    vocabulary: Vocabulary,
+    resume: bool,
+    accelerator: Accelerator,
+) -> None:
+    """Write the run's settings and words, or prove that they are those of the run in there.
+
+    Raises:
+        CheckpointError: a run is there that may not be overwritten, or is another one, or none is.
+    """
+    if resume:
+        saved = TrainConfig.from_dict(read_json(folder / "config.json"))
+        if different := saved.differences(config):
+            raise CheckpointError(f"{folder.absolute()} was begun with other settings: {different}")
+        if read_json(folder / "vocabulary.json") != vocabulary.to_dict():
+            raise CheckpointError(f"{folder.absolute()} was begun with other training expressions")
+    elif has_progress(folder):
+        raise CheckpointError(
+            f"{folder.absolute()} holds a run already: resume it, delete it or name another folder"
+        )
+    accelerator.wait_for_everyone()  # nobody looks at what the main process writes now
+    if accelerator.is_main_process:
+        write_json(folder / "config.json", config.to_dict())
+        write_json(folder / "vocabulary.json", vocabulary.to_dict())
+
+
+def read_word_vectors(
+    config: TrainConfig, vocabulary: Vocabulary, accelerator: Accelerator
+) -> Tensor | None:
+    """(words, D) GloVe vectors where the model wants them (section 4.2); zeros where it lacks one.
+
+    Raises:
+        ConfigError: the model wants them and no file is named.
+        DataError: the file is missing or no GloVe file.
+    """
+    if config.model.word_vectors != "glove":
+        return None
+    if config.glove is None:
+        raise ConfigError(
+            "model.word_vectors is 'glove': name the text file of the vectors with glove=..., or "
+            "set model.word_vectors=onehot (Table 2, row 6)"
+        )
+    with accelerator.main_process_first():  # the others read what the first one cached
+        cache = Path(config.glove).parent / "glove_cache"
+        vectors, missing = read_glove(Path(config.glove), vocabulary.words, cache)
+    accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
+    return torch.from_numpy(vectors)
+
+
+def make_dataset(
+    config: TrainConfig,
+    expressions: Sequence[Expression],
+    vocabulary: Vocabulary,
+    backbone: nn.Module,
+    evaluation: bool = False,
+) -> ReferringDataset:
+    """The data set of a split; with the frozen features of its images where the settings say so."""
+    size, words = config.model.image_size, config.max_words
+    dataset = ReferringDataset(list(expressions), vocabulary, size, words, evaluation)
+    if config.cache_features:
+        dataset.levels = cache_levels(backbone, dataset, config.workers)
+    return dataset
+
+
+class MicroBatches:
+    """What one process reads, from one optimiser step to another, over as many epochs as it takes.
+
+    A step's batch is cut into (processes x accumulate) equal shares. Two processes therefore see
+    the very shares that one process sees which accumulates two.
+    """
+
+    def __init__(
+        self, config: TrainConfig, dataset: ReferringDataset, rank: int = 0, world: int = 1
+    ) -> None:
+        shares = world * config.accumulate
+        if config.batch_size % shares or config.batch_size // shares < 2:
+            raise ConfigError(
+                f"batch_size = {config.batch_size} has to divide into {world} processes x "
+                f"{config.accumulate} (accumulate) shares of 2 or more: BatchNorm needs two"
+            )
+        self.shares = [
+            ImageBatchSampler(
+                dataset,
+                config.batch_size,
+                config.expressions_per_image,
+                config.seed,
+                rank=rank * config.accumulate + number,
+                world=shares,
+            )
+            for number in range(config.accumulate)
+        ]
+        self.batch_size = self.shares[0].batch_size  # smaller where the data set is
+        self.steps_per_epoch = len(self.shares[0])
+        self.first_step = self.last_step = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        step = self.first_step
+        while step < self.last_step:
+            for share in self.shares:
+                share.set_position(*divmod(step, self.steps_per_epoch))
+            for shares in zip(*self.shares, strict=True):
+                if step == self.last_step:
+                    return
+                yield from shares
+                step += 1
+
+
+def grayscale_some(images: Tensor, probability: float) -> Tensor:
+    """(I, 3, S, S) normalised images, each without its colours with this probability.
+
+    Drawn where the training's other random numbers are, so that a resumed run draws the same.
+    """
+    mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
+    std = images.new_tensor(IMAGENET_STD)[:, None, None]
+    gray = rgb_to_grayscale(images * std + mean, num_output_channels=3)
+    chosen = torch.rand(len(images)) < probability
+    return torch.where(chosen.to(images.device)[:, None, None, None], (gray - mean) / std, images)

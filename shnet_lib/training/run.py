@@ -1,0 +1,115 @@
+"""A whole run: read the data, train, evaluate every other split, write the figures down.
+
+Notebook 10 and `python -m shnet_lib.training` both call this.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from shnet_lib.data import Expression, read_expressions, splits_of
+from shnet_lib.data.dataset import ReferringDataset
+from shnet_lib.training.checkpoint import TrainedSHNet, write_json
+from shnet_lib.training.config import TrainConfig
+from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, save_rows
+from shnet_lib.training.fit import FitResult, fit
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave: the training, an evaluation for each split, the report in metrics.json."""
+
+    fit: FitResult
+    evaluations: dict[str, Evaluation]
+    report: dict[str, Any]
+
+
+def run(
+    config: TrainConfig,
+    data: Path,
+    run_folder: Path,
+    resume: bool = False,
+    on_evaluation: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> RunResult:
+    """Train on a data set and evaluate the best network on all its splits but the training ones.
+
+    Args:
+        data: the folder that holds the data set, in its published layout.
+
+    Raises:
+        DataError: a file of any split is missing or damaged; told before the training begins.
+        And what `fit` raises.
+    """
+    expressions = read_splits(config, data)
+    fitted = fit(config, expressions, run_folder, resume, on_evaluation)
+    evaluations = evaluate_splits(fitted.trained, expressions, accelerator=fitted.accelerator)
+    report = make_report(fitted, evaluations)
+    if fitted.accelerator.is_main_process:
+        write_report(run_folder, report, evaluations)
+    return RunResult(fitted, evaluations, report)
+
+
+def read_splits(config: TrainConfig, data: Path) -> dict[str, list[Expression]]:
+    """The expressions a run needs, by split: to train on, to select on, and all unseen ones.
+
+    Raises:
+        DataError: a file of any split is missing or damaged.
+    """
+    splits = dict.fromkeys((config.train_split, config.val_split, *unseen_splits(config.dataset)))
+    return {split: read_expressions(Path(data), config.dataset, split) for split in splits}
+
+
+def unseen_splits(dataset: str) -> list[str]:
+    """The splits a network is measured on: all but train and trainval."""
+    return [split for split in splits_of(dataset) if not split.startswith("train")]
+
+
+def evaluate_splits(
+    trained: TrainedSHNet,
+    expressions: Mapping[str, Sequence[Expression]],
+    protocol: Protocol = "original",
+    accelerator: Accelerator | None = None,
+) -> dict[str, Evaluation]:
+    """An evaluation of every unseen split of the data set the network was trained on."""
+    config = trained.config
+    evaluations = {}
+    for split in unseen_splits(config.dataset):
+        dataset = ReferringDataset(
+            list(expressions[split]),
+            trained.vocabulary,
+            config.model.image_size,
+            config.max_words,
+            evaluation=True,
+        )
+        evaluations[split] = evaluate(
+            trained.network,
+            dataset,
+            accelerator,
+            protocol,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
+    return evaluations
+
+
+def make_report(fitted: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """A run in one line: the data set, the preset, the seconds of training, each split."""
+    config = fitted.trained.config
+    return {
+        "dataset": config.dataset,
+        "preset": config.preset,
+        "seconds": round(fitted.seconds, 1),
+        **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+    }
+
+
+def write_report(
+    run_folder: Path, report: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
+) -> None:
+    """metrics.json, and for each split a table with one row an expression."""
+    write_json(Path(run_folder) / "metrics.json", report)
+    for split, evaluation in evaluations.items():
+        save_rows(evaluation.rows, Path(run_folder) / f"expressions-{split}.csv")

@@ -1,0 +1,220 @@
+"""Settings: what exists, what is refused and how, and that every one of them is read."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import shnet_lib
+from shnet_lib.model.shnet import ModelConfig
+from shnet_lib.training.config import (
+    PRESETS,
+    ConfigError,
+    TrainConfig,
+    configure,
+    parse_settings,
+)
+
+
+def test_presets_hold_the_numbers_of_section_4_2():
+    asked_for = ["quick", "unc-320", "unc-448", "unc+", "gref", "referit"]
+    assert [name for name in PRESETS if name != "smoke"] == asked_for
+    assert [config.preset for config in PRESETS.values()] == list(PRESETS)
+    for name in ("unc-320", "unc-448", "unc+", "gref", "referit"):
+        config = PRESETS[name]
+        assert (config.batch_size, config.learning_rate) == (50, 1.2e-4)
+        assert (config.weight_decay, config.decay_power, config.max_words) == (9e-5, 0.7, 25)
+        assert (config.model.grid, config.model.word_vectors) == (18, "glove")
+        assert config.model.backbone == "deeplabv3plus"
+        assert config.model.image_size == (448 if name == "unc-448" else 320)
+        assert config.grayscale_probability == 0
+    by_dataset = {name: config.dataset for name, config in PRESETS.items()}
+    assert by_dataset == {
+        "quick": "refshapes-unc",
+        "smoke": "refshapes-unc",
+        "unc-320": "unc",
+        "unc-448": "unc",
+        "unc+": "unc+",
+        "gref": "gref",
+        "referit": "referit",
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_survive_json(preset):
+    config = configure(preset, seed=7, **{"model.decoder_widths": (64, 32)})
+    again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert again.model.decoder_widths == (64, 32)
+
+
+def test_overrides_reach_into_the_model_and_leave_the_preset_alone():
+    config = configure("quick", seed=3, learning_rate=1, **{"model.fusion": "none"})
+    assert (config.seed, config.learning_rate, config.model.fusion) == (3, 1, "none")
+    assert PRESETS["quick"].model.fusion == "hcam"
+    assert config.batch_size == PRESETS["quick"].batch_size
+    assert config.model.grid == PRESETS["quick"].model.grid
+
+
+def test_steps_and_epochs_replace_each_other():
+    assert (PRESETS["unc-320"].epochs, PRESETS["unc-320"].steps) == (30, None)
+    config = configure("unc-320", steps=10)
+    assert (config.steps, config.epochs) == (10, None)
+    config = configure("quick", epochs=2)
+    assert (config.steps, config.epochs) == (None, 2)
+    with pytest.raises(ConfigError, match="exactly one"):
+        configure("quick", steps=10, epochs=1)
+    with pytest.raises(ConfigError, match="exactly one"):
+        TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("learning_rat", "Did you mean 'learning_rate'"),
+        ("model.fusoin", "Did you mean 'model.fusion'"),
+        ("fusion", "model.fusion"),
+        ("model", "model.grid"),
+        ("zzz", "weight_decay"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_what_exists(name, said):
+    with pytest.raises(ConfigError, match=f"no setting '{re.escape(name)}'") as caught:
+        configure("quick", **{name: 1})
+    assert said in str(caught.value)
+    with pytest.raises(ConfigError, match="no setting"):
+        parse_settings([f"{name}=1"])
+
+
+def test_an_unknown_preset_or_dataset_is_answered_with_what_exists():
+    with pytest.raises(ConfigError, match="Did you mean 'unc-320'.*referit"):
+        configure("unc-32")
+    with pytest.raises(ConfigError, match="refshapes-unc"):
+        configure("quick", dataset="refshapes")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("steps", "100", "a whole number or None"),
+        ("steps", True, "a whole number or None"),
+        ("batch_size", 1.0, "a whole number"),
+        ("batch_size", None, "a whole number"),
+        ("learning_rate", "1e-3", "a number"),
+        ("learning_rate", True, "a number"),
+        ("compile", 1, "true or false"),
+        ("dataset", 1, "a text"),
+        ("precision", "fp8", "'no', 'bf16', 'fp16'"),
+        ("model.grid", 4.0, "a whole number"),
+        ("model.decoder_widths", (8, "8"), "a list of whole numbers"),
+        ("model.decoder_widths", 8, "a list of whole numbers"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(name, value, said):
+    with pytest.raises(ConfigError, match=f"{re.escape(name)} = ") as caught:
+        configure("quick", **{name: value})
+    assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in (
+            "steps", "epochs", "batch_size", "accumulate", "expressions_per_image", "max_words",
+            "min_count", "evaluate_every", "patience",
+        )),
+        *((name, -1) for name in ("weight_decay", "decay_power", "workers", "seed")),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("grayscale_probability", 1.5),
+        ("grayscale_probability", -0.1),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"^{name} = "):
+        configure("quick", cache_features=False, **{name: value})
+
+
+def test_values_that_contradict_each_other_are_refused():
+    with pytest.raises(ConfigError, match="equal micro-batches"):
+        configure("quick", batch_size=10, accumulate=3)
+    with pytest.raises(ConfigError, match="cache_features"):
+        configure("quick", cache_features=True, grayscale_probability=0.3)
+    with pytest.raises(ConfigError, match="no split of gref 'testA'.*train, val"):
+        configure("gref", train_split="testA")
+    with pytest.raises(ConfigError, match="no split of unc 'vall'. Did you mean 'val'"):
+        configure("unc-320", val_split="vall")
+    with pytest.raises(ConfigError, match="cheating"):
+        configure("unc-320", val_split="testA")
+    with pytest.raises(ConfigError, match="model.fusion is 'nonne'.*hcam"):
+        configure("quick", **{"model.fusion": "nonne"})
+
+
+def test_a_command_line_is_read_as_the_types_of_the_settings():
+    texts = [
+        "model.fusion=none",
+        "steps=100",
+        "learning_rate=1e-3",
+        "compile=true",
+        "keep_numbers=False",
+        "patience=none",
+        "glove=/a=b/glove.txt",
+        "precision=bf16",
+        "model.decoder_widths=64,32",
+        "weight_decay=0",
+    ]
+    values = parse_settings(texts)
+    assert values == {
+        "model.fusion": "none",
+        "steps": 100,
+        "learning_rate": 1e-3,
+        "compile": True,
+        "keep_numbers": False,
+        "patience": None,
+        "glove": "/a=b/glove.txt",
+        "precision": "bf16",
+        "model.decoder_widths": (64, 32),
+        "weight_decay": 0.0,
+    }
+    assert configure("quick", **values).model.decoder_widths == (64, 32)
+    assert parse_settings(["glove=none"]) == {"glove": None}
+
+
+@pytest.mark.parametrize(
+    "text", ["steps", "steps=1.5", "compile=yes", "precision=half", "model.decoder_widths=a,b"]
+)
+def test_a_command_line_of_the_wrong_type_is_refused(text):
+    with pytest.raises(ConfigError, match=text.split("=")[0]):
+        parse_settings([text])
+
+
+def test_saved_settings_of_another_version_are_refused():
+    saved = configure("quick").to_dict()
+    with pytest.raises(ConfigError, match="lack seed"):
+        TrainConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
+    with pytest.raises(ConfigError, match="no setting 'dropout'"):
+        TrainConfig.from_dict(saved | {"dropout": 0.1})
+    with pytest.raises(ConfigError, match="model.grid"):
+        TrainConfig.from_dict(saved | {"model": saved["model"] | {"grid": "16"}})
+
+
+def test_differences_name_what_would_change_a_run():
+    config = configure("quick")
+    assert config.differences(config) == ""
+    assert config.differences(configure("quick", workers=5)) == ""
+    other = configure("quick", seed=9, **{"model.fusion": "none"})
+    assert config.differences(other) == "model.fusion was 'hcam', is 'none', seed was 0, is 9"
+
+
+def test_every_setting_is_read_by_the_package():
+    """An option that nobody reads is a lie to the person who sets it."""
+    files = Path(shnet_lib.__path__[0]).rglob("*.py")
+    source = "".join(path.read_text() for path in files if path.name != "config.py")
+    unread = [
+        item.name
+        for item in (*fields(TrainConfig), *fields(ModelConfig))
+        if not re.search(rf"config(\.model)?\.{item.name}\b", source)
+    ]
+    assert unread == []

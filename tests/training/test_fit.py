@@ -1,0 +1,451 @@
+"""The loop of section 4.2: what one step does, that it learns, and that it can be repeated."""
+
+import csv
+import dataclasses
+import json
+import math
+import shutil
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from training_helpers import tiny
+
+from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD, ReferringDataset, collate
+from shnet_lib.data.text import Vocabulary
+from shnet_lib.model.shnet import SHNet
+from shnet_lib.training.checkpoint import CheckpointError, load_shnet
+from shnet_lib.training.config import ConfigError
+from shnet_lib.training.evaluate import evaluate
+from shnet_lib.training.fit import fit, in_groups, polynomial_decay, train_step
+from shnet_lib.training.meter import Meter
+from shnet_lib.training.prepare import MicroBatches, grayscale_some
+
+TIMES = ("seconds", "samples_per_second")  # what the clock says is never the same twice
+
+
+def figures(history):
+    return [{name: row[name] for name in row if name not in TIMES} for row in history]
+
+
+def weights(trained):
+    return trained.network.state_dict()
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def make_network(config, squares):
+    """The vocabulary, the network and the training set, as `fit` makes them."""
+    vocabulary = Vocabulary.from_texts(expression.text for expression in squares["train"])
+    set_seed(config.seed)
+    network = SHNet(config.model, len(vocabulary))
+    return vocabulary, network, ReferringDataset(squares["train"], vocabulary, 32)
+
+
+def read_batches(config, dataset, steps):
+    batches = MicroBatches(config, dataset)
+    batches.last_step = steps
+    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    return list(in_groups(loader, config.accumulate))
+
+
+# --- one step -------------------------------------------------------------------------------------
+
+
+def test_the_first_step_is_adamw_s_on_the_mean_cross_entropy(squares, tmp_path):
+    """Weights after one step, from the formulas: decay, then the step of size lr along the sign."""
+    config = tiny(steps=1, learning_rate=0.01, weight_decay=0.1)
+    trained = fit(config, squares, tmp_path).trained
+    _, network, dataset = make_network(config, squares)
+    ((batch,),) = read_batches(config, dataset, 1)
+
+    network.train()
+    probability = torch.sigmoid(network(batch).double())
+    target = batch["target"].double()
+    loss = -(target * probability.log() + (1 - target) * (1 - probability).log())
+    loss.mean().backward()
+    learned = 0
+    for name, before in network.named_parameters():
+        after = weights(trained)[name]
+        if before.grad is None:
+            assert torch.equal(after, before)
+            continue
+        step = before.grad / (before.grad.abs() + 1e-8)  # Adam's first: m / (sqrt(v) + eps)
+        expected = before * (1 - 0.01 * 0.1) - 0.01 * step
+        clear = before.grad.abs() > 1e-6  # elsewhere rounding decides the sign
+        assert torch.allclose(after[clear], expected[clear], atol=2e-5), name
+        learned += int(clear.sum())
+    assert learned > 10_000
+    assert network.backbone.network.layer4[0].conv1.weight.grad is None
+
+
+def test_the_learning_rate_decays_polynomially(squares, tmp_path):
+    config = tiny(steps=4, evaluate_every=1, learning_rate=0.02, decay_power=0.7)
+    history = fit(config, squares, tmp_path).history
+    expected = [0.02 * (1 - step / 4) ** 0.7 for step in (1, 2, 3, 4)]
+    assert [row["learning_rate"] for row in history] == pytest.approx(expected, rel=1e-12)
+    assert polynomial_decay(0, 10, 0.7) == 1
+    assert polynomial_decay(5, 10, 1.0) == 0.5
+
+
+def gradients(config, squares, micro_batches):
+    """Of BatchNorms in evaluation mode: only then is a batch the sum of its parts."""
+    _, network, _ = make_network(config, squares)
+    network.eval()
+    result = train_step(network, micro_batches, Accelerator(), config)
+    return {k: p.grad for k, p in network.named_parameters() if p.grad is not None}, result
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(squares):
+    whole, halves = tiny(), tiny(accumulate=2)
+    _, _, dataset = make_network(whole, squares)
+    one = read_batches(whole, dataset, 2)
+    two = read_batches(halves, dataset, 2)
+    for (batch,), pair in zip(one, two, strict=True):
+        assert [len(share["expression_index"]) for share in pair] == [4, 4]
+        joined = torch.cat([share["expression_index"] for share in pair])
+        assert torch.equal(joined, batch["expression_index"])
+    expected, (loss, intersection, union) = gradients(whole, squares, one[0])
+    found, figures_of_two = gradients(halves, squares, two[0])
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.allclose(found[name], expected[name], atol=1e-6), name
+    assert figures_of_two == (pytest.approx(loss, rel=1e-6), intersection, union)
+
+
+def test_a_step_reports_its_loss_and_its_pixels(squares):
+    config = tiny()
+    _, network, dataset = make_network(config, squares)
+    ((batch,),) = read_batches(config, dataset, 1)
+    network.eval()
+    logits = network(batch)
+    loss, intersection, union = train_step(network, [batch], Accelerator(), config)
+    expected = F.binary_cross_entropy(torch.sigmoid(logits), batch["target"])
+    prediction, target = torch.sigmoid(logits) > 0.5, batch["target"] == 1
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert intersection == int((prediction & target).sum())
+    assert union == int((prediction | target).sum())
+    assert 0 < int(target.sum()) <= union
+
+
+# --- the order of the batches ---------------------------------------------------------------------
+
+
+def test_batches_go_on_over_epochs_and_each_epoch_is_another(squares):
+    config = tiny()
+    _, _, dataset = make_network(config, squares)  # 24 expressions, three batches of 8
+    batches = MicroBatches(config, dataset)
+    batches.last_step = 7
+    flat = [[i for group in batch for i in group] for batch in batches]
+    assert [len(batch) for batch in flat] == [8] * 7
+    for epoch in (flat[:3], flat[3:6]):
+        assert sorted(sum(epoch, [])) == list(range(24))
+    assert flat[:3] != flat[3:6]
+    for first in range(8):
+        batches.first_step = first
+        assert [[i for group in batch for i in group] for batch in batches] == flat[first:]
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 2), (2, 1), (2, 2), (1, 4)])
+def test_shares_partition_each_batch(squares, world, accumulate):
+    config = tiny(accumulate=accumulate)
+    _, _, dataset = make_network(config, squares)
+    whole = MicroBatches(tiny(), dataset)
+    whole.last_step = 4
+    expected = [[i for group in batch for i in group] for batch in whole]
+    found = [[] for _ in expected]
+    for rank in range(world):
+        batches = MicroBatches(config, dataset, rank, world)
+        batches.last_step = 4
+        shares = iter(batches)
+        for step in found:
+            for share in islice(shares, accumulate):
+                assert sum(len(group) for group in share) == 8 // (world * accumulate)
+                step += [i for group in share for i in group]
+        assert next(shares, None) is None
+    assert found == expected
+
+
+@pytest.mark.parametrize(("accumulate", "world"), [(1, 3), (1, 8), (4, 2), (8, 1)])
+def test_a_batch_that_cannot_be_shared_is_refused(squares, accumulate, world):
+    config = tiny(accumulate=accumulate)
+    _, _, dataset = make_network(config, squares)
+    with pytest.raises(ConfigError, match=f"batch_size = 8 .* {world} processes x {accumulate} "):
+        MicroBatches(config, dataset, 0, world)
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(squares, tmp_path):
+    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **{"model.dropout": 0.3})
+    first = fit(config, squares, tmp_path / "1")
+    second = fit(config, squares, tmp_path / "2")
+    assert figures(first.history) == figures(second.history)
+    assert same(weights(first.trained), weights(second.trained))
+    other = fit(dataclasses.replace(config, seed=1), squares, tmp_path / "3")
+    assert figures(first.history) != figures(other.history)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def stop_at(step):
+    def stop(history):
+        if history[-1]["step"] == step:
+            raise Interrupted
+
+    return stop
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, workers):
+    """With everything that draws random numbers, and a stop in the middle of an epoch."""
+    config = tiny(
+        steps=8,
+        evaluate_every=2,
+        accumulate=2,
+        grayscale_probability=0.5,
+        workers=workers,
+        **{"model.dropout": 0.3},
+    )
+    whole = fit(dataclasses.replace(config, workers=0), squares, tmp_path / "whole")
+
+    for resume, step in ((False, 2), (True, 4)):
+        with pytest.raises(Interrupted):
+            fit(config, squares, tmp_path / "parts", resume, on_evaluation=stop_at(step))
+    parts = fit(config, squares, tmp_path / "parts", resume=True)
+    assert figures(parts.history) == figures(whole.history)
+    assert len(parts.history) == 4
+    assert parts.best["step"] == whole.best["step"]
+    assert same(weights(parts.trained), weights(whole.trained))
+    last = [
+        torch.load(tmp_path / run / "last" / "optimizer.bin")["state"] for run in ("whole", "parts")
+    ]
+    assert all(same(last[0][k], last[1][k]) for k in last[0])
+
+
+def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
+    config = tiny(steps=2, evaluate_every=1)
+    first = fit(config, squares, tmp_path)
+    again = fit(config, squares, tmp_path, resume=True)
+    assert again.history == first.history
+    assert again.seconds == first.seconds
+    assert same(weights(again.trained), weights(first.trained))
+
+
+def corner(expression):
+    """The expression, but of a single pixel that no network would look at."""
+    mask = np.zeros((expression.height, expression.width), dtype=bool)
+    mask[0, 0] = True
+    return dataclasses.replace(expression, read_mask=lambda: mask)
+
+
+def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path):
+    """Twelve phrases on three photos learnt by heart; then the validation turns impossible."""
+    config = tiny(steps=170, batch_size=12, learning_rate=0.02, evaluate_every=50)
+    config = dataclasses.replace(config, cache_features=True)
+    few = {"train": squares["val"], "val": squares["val"]}
+    with pytest.raises(Interrupted):
+        fit(config, few, tmp_path, on_evaluation=stop_at(150))
+    impossible = few | {"val": [corner(expression) for expression in squares["val"]]}
+    result = fit(config, impossible, tmp_path, resume=True)
+
+    first, _, learnt, last = result.history
+    assert first["val_overall_iou"] < 0.3 < 0.5 < learnt["val_overall_iou"]
+    assert learnt["iou"] > 0.6
+    assert learnt["loss"] < first["loss"] / 2
+    assert (first["epoch"], last["epoch"]) == (50, 170)
+
+    assert result.best == learnt
+    assert last["val_overall_iou"] < 0.1
+    loaded = load_shnet(tmp_path / "best")
+    val_set = ReferringDataset(squares["val"], loaded.vocabulary, 32, evaluation=True)
+    for trained in (result.trained, loaded):
+        value = evaluate(trained.network, val_set).metrics["overall_iou"]
+        assert value == pytest.approx(learnt["val_overall_iou"], abs=0.01)  # features of 16 bits
+        assert trained.card["step"] == 150
+        assert trained.card["val"]["overall_iou"] == learnt["val_overall_iou"]
+    assert same(weights(result.trained), weights(loaded))
+
+
+def test_a_run_without_gain_stops_when_patience_ends(squares, tmp_path):
+    config = tiny(steps=9, evaluate_every=1, learning_rate=1e-30, patience=3, seed=2)
+    still = dataclasses.replace(config, weight_decay=0.0)
+    result = fit(still, {"train": squares["train"], "val": squares["val"]}, tmp_path)
+    values = [row["val_overall_iou"] for row in result.history]
+    since_best = len(values) - 1 - values.index(max(values))
+    assert since_best == 3
+    assert len(values) < 9
+    again = fit(still, squares, tmp_path, resume=True)
+    assert again.history == result.history
+
+
+def test_history_is_handed_out_and_written_down(squares, tmp_path):
+    seen = []
+    config = tiny(epochs=2)
+    result = fit(config, squares, tmp_path, on_evaluation=lambda h: seen.append(len(h)))
+    assert seen == [1, 2]
+    assert [row["step"] for row in result.history] == [3, 6]  # once an epoch of three batches
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    with (tmp_path / "history.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for written, row in zip(table, result.history, strict=True):
+        assert {name: float(value) for name, value in written.items()} == row
+    assert result.seconds == result.history[-1]["seconds"] > result.history[0]["seconds"] > 0
+
+
+def test_the_last_step_is_evaluated_too(squares, tmp_path):
+    history = fit(tiny(steps=5, evaluate_every=3), squares, tmp_path).history
+    assert [row["step"] for row in history] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("every", "said"), [(2, "the loss is nan at step 4"), (1, "a weight is not finite at step 2")]
+)
+def test_a_broken_run_stops_and_keeps_what_was_good(squares, tmp_path, every, said):
+    """A NaN among the optimiser's averages spoils the weights of the next step."""
+    config = tiny(steps=6, evaluate_every=every)
+    with pytest.raises(Interrupted):
+        fit(config, squares, tmp_path, on_evaluation=stop_at(every))
+    optimizer = torch.load(tmp_path / "last" / "optimizer.bin")
+    optimizer["state"][0]["exp_avg"].fill_(math.nan)
+    torch.save(optimizer, tmp_path / "last" / "optimizer.bin")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FloatingPointError, match=said) as caught:
+        fit(config, squares, tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    _, _, dataset = make_network(config, squares)
+    step = int(said.split()[-1])
+    ((batch,),) = read_batches(config, dataset, step)[-1:]
+    for index in batch["expression_index"].tolist():
+        expression = squares["train"][index]
+        assert f"{expression.sent_id} {expression.text!r}" in str(caught.value)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_run_is_not_overwritten_nor_mixed_with_another(squares, tmp_path):
+    config = tiny(steps=1)
+    with pytest.raises(CheckpointError, match="there is no .*config.json"):
+        fit(config, squares, tmp_path, resume=True)
+    fit(config, squares, tmp_path)
+    with pytest.raises(CheckpointError, match="holds a run already.*resume"):
+        fit(config, squares, tmp_path)
+    with pytest.raises(CheckpointError, match="other settings: seed was 0, is 1"):
+        fit(tiny(steps=1, seed=1), squares, tmp_path, resume=True)
+    fewer = {"train": squares["train"][:1], "val": squares["val"]}
+    with pytest.raises(CheckpointError, match="other training expressions"):
+        fit(config, fewer, tmp_path, resume=True)
+    progress = json.loads((tmp_path / "last" / "progress.json").read_text())
+    (tmp_path / "last" / "progress.json").write_text(json.dumps(progress | {"processes": 4}))
+    with pytest.raises(CheckpointError, match="written by 4 processes, this run has 1"):
+        fit(config, squares, tmp_path, resume=True)
+    shutil.rmtree(tmp_path / "last")
+    with pytest.raises(CheckpointError, match="ended before its first evaluation"):
+        fit(config, squares, tmp_path, resume=True)
+
+
+def test_processes_that_do_not_know_of_each_other_are_stopped(squares, tmp_path, monkeypatch):
+    """They would write into the same folder, one over the other."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were started.*ACCELERATE_USE_CPU"):
+        fit(tiny(steps=1), squares, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- word vectors, colours, precision -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
+    glove = tmp_path / "glove.txt"
+    glove.write_text("the 1.0 2.0 3.0\nred 0.5 0.25 0.125\nof 9 9 9\n")
+    model = {"model.word_vectors": "glove", "model.train_word_vectors": trainable}
+    with pytest.raises(ConfigError, match="glove=.*onehot"):
+        fit(tiny(steps=1, **model), squares, tmp_path / "none")
+    config = tiny(steps=1, glove=str(glove), weight_decay=0.0, **model)
+    trained = fit(config, squares, tmp_path / "run").trained
+    embedding = weights(trained)["word_encoder.embedding.weight"]
+    words = trained.vocabulary.words
+    expected = torch.zeros(len(words), 3)
+    expected[words.index("the")] = torch.tensor([1.0, 2.0, 3.0])
+    expected[words.index("red")] = torch.tensor([0.5, 0.25, 0.125])
+    assert f"{len(words) - 2} of {len(words)} words have no vector" in capsys.readouterr().out
+    if trainable:
+        assert not torch.equal(embedding, expected)
+        assert torch.allclose(embedding, expected, atol=2e-3)  # one step of 1e-3
+    else:
+        assert torch.equal(embedding, expected)
+
+
+def test_grayscale_takes_the_colour_and_keeps_the_brightness():
+    torch.manual_seed(0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    photos = torch.rand(64, 3, 2, 2)
+    images = (photos - mean) / std
+    gray = grayscale_some(images, 1.0) * std + mean
+    for channel in range(3):
+        luminance = 0.299 * photos[:, 0] + 0.587 * photos[:, 1] + 0.114 * photos[:, 2]
+        assert torch.allclose(gray[:, channel], luminance, atol=1e-3)
+    changed = (grayscale_some(images, 0.3) != images).flatten(1).any(1)
+    assert 0.1 < changed.float().mean() < 0.5
+    untouched = ~changed
+    assert untouched.any()
+
+
+def test_training_sees_grey_where_the_settings_ask_for_it(squares):
+    config = tiny(grayscale_probability=1.0)
+    _, network, dataset = make_network(config, squares)
+    ((batch,),) = read_batches(config, dataset, 1)
+    network.eval()
+    grey = batch | {"images": grayscale_some(batch["images"], 1.0)}
+    asked = train_step(network, [batch], Accelerator(), config)
+    assert asked == train_step(network, [grey], Accelerator(), tiny())
+    assert asked != train_step(network, [batch], Accelerator(), tiny())
+
+
+def test_bfloat16_trains_and_leaves_a_plain_network(squares, tmp_path):
+    fits = {
+        precision: fit(tiny(steps=2, precision=precision), squares, tmp_path / precision)
+        for precision in ("no", "bf16")
+    }
+    exact, rounded = (fits[name].history[0]["loss"] for name in ("no", "bf16"))
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)
+    trained = fits["bf16"].trained
+    assert {w.dtype for w in weights(trained).values()} == {torch.float32, torch.int64}
+    loaded = load_shnet(tmp_path / "bf16" / "best")
+    dataset = ReferringDataset(squares["val"], trained.vocabulary, 32)
+    batch = collate([dataset[(0, 1)]])
+    with torch.no_grad():
+        assert torch.equal(trained.network(batch), loaded.network(batch))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this device has half precision")
+def test_half_precision_on_a_cpu_is_refused(squares, tmp_path):
+    """It would be fp32 in silence."""
+    with pytest.raises(ConfigError, match="precision = fp16.*bf16"):
+        fit(tiny(steps=1, precision="fp16"), squares, tmp_path)
+
+
+def test_meter_adds_up():
+    meter = Meter()
+    meter.add(1.0, 10, 20, 8)
+    meter.add(0.5, 0, 20, 8)
+    read = meter.read()
+    assert (read["loss"], read["iou"]) == (0.75, 0.25)
+    assert read["samples_per_second"] > 16
+    empty = Meter()
+    empty.add(1.0, 0, 0, 8)
+    assert empty.read()["iou"] == 0

@@ -1,0 +1,45 @@
+"""What test_processes.py starts as two processes: `two_processes.py DATA OUT`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from training_helpers import evaluation_parts, first_micro_batches, read_squares, tiny, tiny_texts
+
+from shnet_lib.model.shnet import SHNet
+from shnet_lib.training.__main__ import main
+from shnet_lib.training.evaluate import evaluate
+from shnet_lib.training.fit import train_step
+
+
+def run(data: Path, out: Path) -> int:
+    torch.set_num_threads(1)
+    accelerator = Accelerator()
+    assert accelerator.num_processes == 2
+    squares = read_squares(data)
+
+    config = tiny()
+    vocabulary, micro_batches = first_micro_batches(
+        config, squares, accelerator.process_index, accelerator.num_processes
+    )
+    set_seed(config.seed)
+    model = accelerator.prepare(SHNet(config.model, len(vocabulary)))
+    train_step(model, micro_batches, accelerator, config)
+    network = accelerator.unwrap_model(model)
+    gradients = {k: p.grad for k, p in network.named_parameters() if p.grad is not None}
+    torch.save(gradients, out / f"gradients{accelerator.process_index}.pt")
+
+    network, val_set = evaluation_parts(config, squares)
+    for protocol in ("original", "released"):
+        found = evaluate(network, val_set, accelerator, protocol, batch_size=5)
+        torch.save(found, out / f"{protocol}{accelerator.process_index}.pt")
+
+    command = ["--preset", "quick", "--dataset", "unc", "--data", str(data)]
+    command += ["--run", str(out / "run"), "--set", *tiny_texts(steps=4, evaluate_every=2)]
+    return main(command) or main([*command, "--resume"])
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2])))
