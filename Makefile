@@ -30,7 +30,7 @@ train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folde
 	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
 	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
 	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
-	    $(if $(RESUME),-p resume True)
+	    -p settings '$(SET)' $(if $(RESUME),-p resume True)
 	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
 
 test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks

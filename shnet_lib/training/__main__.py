@@ -2,7 +2,7 @@
 
     python -m shnet_lib.training --preset quick --dataset refshapes-unc --data DATA --run runs/x
     accelerate launch -m shnet_lib.training --preset unc-320 --data DATA --run runs/y  # all GPUs
-    ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 -m shnet_lib.training ...  # on CPUs
+    ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 -m -- shnet_lib.training ...  # on CPUs
 
 The last line printed is one JSON object with the metrics of every split that was not trained on.
 """

@@ -296,7 +296,7 @@ _PAPER = TrainConfig(
 _QUICK = TrainConfig(
     model=ModelConfig(
         image_size=128,
-        grid=12,
+        grid=8,
         channels=64,
         backbone="shapes",
         sfm="released",
@@ -309,7 +309,7 @@ _QUICK = TrainConfig(
     ),
     preset="quick",
     dataset="refshapes-unc",
-    steps=2000,
+    steps=3000,
     batch_size=32,
     expressions_per_image=2,
     learning_rate=1e-3,

@@ -153,7 +153,7 @@ def test_another_architecture_is_told_by_name_and_shape(saved):
     with pytest.raises(WeightsError, match=r"projections.0.conv.weight is \(16, .*expected \(32,"):
         load_shnet(folder)
     with pytest.raises(WeightsError, match=r"keys missing \(first \['sfm\."):
-        config = tiny(**{"model.sfm": "released"})
+        config = tiny(**{"model.sfm": "paper"})
         load_weights_into(SHNet(config.model, len(WORDS)), folder, config)
 
 

@@ -251,11 +251,11 @@ def corner(expression):
 
 def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path):
     """Twelve phrases on three photos learnt by heart; then the validation turns impossible."""
-    config = tiny(steps=170, batch_size=12, learning_rate=0.02, evaluate_every=50)
+    config = tiny(steps=68, batch_size=12, learning_rate=0.003, evaluate_every=20)
     config = dataclasses.replace(config, cache_features=True)
     few = {"train": squares["val"], "val": squares["val"]}
     with pytest.raises(Interrupted):
-        fit(config, few, tmp_path, on_evaluation=stop_at(150))
+        fit(config, few, tmp_path, on_evaluation=stop_at(60))
     impossible = few | {"val": [corner(expression) for expression in squares["val"]]}
     result = fit(config, impossible, tmp_path, resume=True)
 
@@ -263,7 +263,7 @@ def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path
     assert first["val_overall_iou"] < 0.3 < 0.5 < learnt["val_overall_iou"]
     assert learnt["iou"] > 0.6
     assert learnt["loss"] < first["loss"] / 2
-    assert (first["epoch"], last["epoch"]) == (50, 170)
+    assert (first["epoch"], last["epoch"]) == (20, 68)
 
     assert result.best == learnt
     assert last["val_overall_iou"] < 0.1
@@ -272,7 +272,7 @@ def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path
     for trained in (result.trained, loaded):
         value = evaluate(trained.network, val_set).metrics["overall_iou"]
         assert value == pytest.approx(learnt["val_overall_iou"], abs=0.01)  # features of 16 bits
-        assert trained.card["step"] == 150
+        assert trained.card["step"] == 60
         assert trained.card["val"]["overall_iou"] == learnt["val_overall_iou"]
     assert same(weights(result.trained), weights(loaded))
 

@@ -29,9 +29,9 @@ LEARN_BY_HEART = {
     "model.dropout": 0.0,
     "dataset": "unc",
     "batch_size": 32,
-    "steps": 200,
+    "steps": 100,
     "learning_rate": 4e-3,
-    "evaluate_every": 200,
+    "evaluate_every": 100,
     "cache_features": True,
 }
 

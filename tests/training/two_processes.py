@@ -37,7 +37,8 @@ def run(data: Path, out: Path) -> int:
         torch.save(found, out / f"{protocol}{accelerator.process_index}.pt")
 
     command = ["--preset", "quick", "--dataset", "unc", "--data", str(data)]
-    command += ["--run", str(out / "run"), "--set", *tiny_texts(steps=4, evaluate_every=2)]
+    settings = tiny_texts(steps=30, evaluate_every=2, learning_rate=0.02)
+    command += ["--run", str(out / "run"), "--set", *settings]
     return main(command) or main([*command, "--resume"])
 
 
