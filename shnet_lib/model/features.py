@@ -43,9 +43,8 @@ class WordEncoder(nn.Module):
     def _start_loud(self, word_vectors: Tensor) -> None:
         """Let each word move the gates by one unit at the start, whatever its vector's length.
 
-        With torch's own start a one-hot word changes its features by some hundredths, all words
-        sound alike, and on RefShapes nothing is learnt for a thousand steps. The paper does not
-        say how the LSTM starts.
+        With torch's own start a one-hot word changes its features by some hundredths, and all
+        words sound alike. The paper does not say how the LSTM starts.
         """
         with torch.no_grad():
             length = word_vectors.norm(dim=1).mean().clamp(min=1e-6)
