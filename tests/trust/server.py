@@ -21,7 +21,8 @@ class Answer:
 
     `failures`: statuses of the first answers. `drop_after`: bytes of a body after which the
     connection is closed, for the first `drops` bodies. `length`: what Content-Length says, whatever
-    is sent. `pause`: called before each block.
+    is sent; -1 for no such line. `rest`: the most bytes that are sent of a range. `pause`: called
+    before each block.
     """
 
     content: bytes = b""
@@ -30,6 +31,7 @@ class Answer:
     drop_after: int | None = None
     drops: int = 10**9
     length: int | None = None
+    rest: int | None = None
     ranges: bool = True
     wrong_range: bool = False
     etag: str | None = '"1"'
@@ -93,8 +95,11 @@ class Server:
                 headers["Content-Range"] = f"bytes {start + shift}-{total - 1}/{total}"
                 status = 206
         body = answer.content[start:]
+        if status == 206:
+            body = body[: answer.rest]
         length = answer.length if answer.length is not None and status == 200 else len(body)
-        headers["Content-Length"] = str(length)
+        if length >= 0:
+            headers["Content-Length"] = str(length)
         self._head(request, status, headers, answer)
         with self.lock:
             dropped = answer.drop_after is not None and answer.drops > 0
