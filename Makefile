@@ -3,7 +3,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 DATASET ?= refshapes-unc
-DATA    ?= data/refshapes
+# UNC, UNC+ and G-Ref share one folder, with the photos in it.
+DATA    ?= $(if $(filter refshapes%,$(DATASET)),data/refshapes,data/unc)
 PRESET  ?= quick
 NOW     := $(shell date +%Y%m%d-%H%M%S)
 RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
@@ -13,13 +14,17 @@ INSTALLED := $(VENV)/.installed
 TESTABLE  := $(VENV)/.installed-with-tests
 LESSONS   := $(wildcard notebooks/*.ipynb)
 # RefShapes is generated when the run reads it; other data sets are only read.
-REFSHAPES := $(if $(filter data/refshapes,$(DATA)),data)
+REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
+GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 
 .DEFAULT_GOAL := help
-.PHONY: help lab train test data lock clean
+.PHONY: help lab train test test-long data lock clean
+
+# The lessons and the tests read RefShapes, whatever DATA is.
+lab test: override DATA := data/refshapes
 
 help:  ## list the targets
-	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 lab: $(INSTALLED) data  ## open the course in JupyterLab
 	$(BIN)/jupyter lab
@@ -41,8 +46,11 @@ ifneq ($(LESSONS),)
 	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
 endif
 
-data: $(INSTALLED)  ## generate RefShapes into data/refshapes, once
-	$(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
+test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
+	$(BIN)/python -m pytest -m long
+
+data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
+	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))
 
 # The oldest Python that the course supports decides, so that every later one can install the same
 # versions. aiohttp is what Python 3.12 needs besides (papermill), appnope what macOS needs.

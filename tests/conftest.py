@@ -1,4 +1,4 @@
-"""What the tests of every room share."""
+"""What the tests of every room share, and the counts that end a run."""
 
 from __future__ import annotations
 
@@ -16,3 +16,24 @@ def refer_real() -> Path:
     if not folder.is_dir():
         pytest.skip("the 80 real photos (refer_real) are not beside this repository")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """How many faults and hostile files were answered as they should be, and mutations made.
+
+    A test marked `fault` or `hostile` counts as one; others say their number with
+    record_property("mutations", n), and "kills" in the same way.
+    """
+    passed = [each for each in terminalreporter.stats.get("passed", []) if each.when == "call"]
+    counts = {
+        "faults": sum("fault" in each.keywords for each in passed),
+        "hostile files": sum("hostile" in each.keywords for each in passed),
+        "mutations": 0,
+        "kills": 0,
+    }
+    for report in passed:
+        for name, value in report.user_properties:
+            if name in counts:
+                counts[name] += value
+    if said := [f"{count:,} {name}" for name, count in counts.items() if count]:
+        terminalreporter.write_sep("-", f"trust: {', '.join(said)}, each answered as documented")

@@ -169,7 +169,7 @@ def test_every_target_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in targets if not re.search(rf"\bmake {name}\b", readme)]
     assert missing == [], "README.md does not name these targets of the Makefile"
-    listed = re.findall(r"^make (\w+)", make("help").stdout, re.M)
+    listed = re.findall(r"^make ([\w-]+)", make("help").stdout, re.M)
     assert listed == targets
 
 
@@ -194,3 +194,18 @@ def test_train_generates_refshapes_only_where_it_reads_it(data, generated):
     assert run.returncode == 0, run.stderr
     assert ("shnet_lib.data.refshapes --out data/refshapes" in run.stdout) == generated
     assert f'shnet_lib.data.check --dataset "refshapes-unc" --data "{data}"' in run.stdout
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "data"])
+def test_lessons_and_tests_generate_refshapes_whatever_data_is_named(target):
+    run = make("--dry-run", target, "DATASET=unc", "DATA=elsewhere/folder", "FETCH=--glove")
+    assert run.returncode == 0, run.stderr
+    fetches = 'shnet_lib.data.fetch --dataset "unc" --data "elsewhere/folder" --glove'
+    assert (fetches in run.stdout) == (target == "data")
+    assert ("shnet_lib.data.refshapes --out data/refshapes" in run.stdout) == (target != "data")
+
+
+def test_a_real_data_set_has_a_folder_of_its_own_by_default():
+    run = make("--dry-run", "data", "DATASET=unc+")
+    assert '--dataset "unc+" --data "data/unc"' in run.stdout, run.stderr
+    assert "shnet_lib.data.refshapes --out" in make("--dry-run", "data").stdout

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from shnet_lib.data.errors import DataError
 from shnet_lib.data.expression import Expression
+from shnet_lib.data.images import read_pixels
 from shnet_lib.data.text import Vocabulary, tokenize
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -77,8 +76,15 @@ class ReferringDataset(Dataset):
 
         texts = [expression.text for expression in expressions]
         self.words = [vocabulary.encode(text, max_words) for text in texts]
-        if empty := sum(not tokenize(text, vocabulary.keep_numbers) for text in texts):
+        counts = [len(tokenize(text, vocabulary.keep_numbers)) for text in texts]
+        if empty := counts.count(0):
             warnings.warn(f"{empty} expressions hold no word and are read as <unk>", stacklevel=2)
+        if long := sum(count > max_words for count in counts):
+            warnings.warn(
+                f"{long} of {len(texts)} expressions are longer than {max_words} words (the "
+                f"longest has {max(counts)}); the words behind are not read",
+                stacklevel=2,
+            )
 
         by_image: dict = {}
         for index, expression in enumerate(expressions):
@@ -91,15 +97,13 @@ class ReferringDataset(Dataset):
         return len(self.expressions)
 
     def read_image(self, row: int) -> tv_tensors.Image:
-        """The photo as stored, (3, H, W) uint8. Raises DataError where it cannot be read."""
-        path = self.image_paths[row]
-        try:
-            image = decode_image(path, mode=ImageReadMode.RGB)
-        except RuntimeError as error:
-            raise DataError(f"{path}: not a readable image ({error}); fetch it again") from error
-        if image.ndim != 3:
-            raise DataError(f"{path}: an animation of {len(image)} images; keep one of them")
-        return tv_tensors.Image(image)
+        """The photo as stored, (3, H, W) uint8.
+
+        Raises DataError where it cannot be read or has another size than its annotations say.
+        """
+        first = self.expressions[self.expressions_of_image[row][0]]
+        pixels = read_pixels(first.image_path, first.height, first.width)
+        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def __getitem__(self, indices: tuple[int, ...]) -> dict:
         expressions = [self.expressions[i] for i in indices]

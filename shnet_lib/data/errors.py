@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,29 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     require_file(path, remedy)
     try:
         document = json.loads(path.read_bytes())
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError) as error:
+        # UnicodeDecodeError and JSONDecodeError are ValueErrors; "[[[[..." nests too deep.
         raise DataError(f"{path.absolute()}: not readable as JSON ({error}). {remedy}") from error
     if not isinstance(document, dict):
         kind = type(document).__name__
         raise DataError(f"{path.absolute()}: holds a {kind}, not a JSON object. {remedy}")
     return document
+
+
+def require_text(text: str, where: str, remedy: str) -> None:
+    """Raise DataError where `text` holds half a character (a lone surrogate).
+
+    JSON and pickles can spell one. Nothing can be written with it, neither a file nor a message.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} is no valid text: {brief(text)}. {remedy}") from error
+
+
+def brief(value: Any) -> str:
+    """The beginning of a wrong value, for a message: short, however large or deep the value is."""
+    return reprlib.repr(value)[:80]
 
 
 def require_fields(

@@ -11,14 +11,25 @@ A ref points to its photo by `image_id`. Its own `file_name` names no file and i
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
+import warnings
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shnet_lib.data.coco import ID, Instances, rasterize
-from shnet_lib.data.errors import DataError, require_fields, require_file, require_files
+from shnet_lib.data.coco import ID, Instances, check_segmentation, rasterize
+from shnet_lib.data.errors import (
+    DataError,
+    brief,
+    require_fields,
+    require_file,
+    require_files,
+    require_text,
+)
 from shnet_lib.data.expression import Expression
 
 
@@ -49,8 +60,34 @@ DATASETS = {
     "refshapes-referit": Layout("refshapes", "refs(referit).p", SHAPES, BY_KIND),
 }
 
+# Refs in each split of the published files. By them a whole file is known, whatever its name and
+# folder are: UNC's refs fit UNC+'s instances.json, and no field says which of the two they are.
+PUBLISHED_REFS = {
+    "unc": {"train": 42404, "val": 3811, "testA": 1975, "testB": 1810},
+    "unc+": {"train": 42278, "val": 3805, "testA": 1975, "testB": 1798},
+    "gref": {"train": 44822, "val": 5000},
+    "gref-umd": {"train": 42226, "val": 2573, "test": 5023},
+}
+
 REF = {"ref_id": ID, "ann_id": ID, "image_id": ID, "split": str, "sentences": list}
 SENTENCE = {"sent_id": ID, "sent": str}
+
+
+# The parts of a pickle that make lists, dicts, tuples, numbers and strings, in every protocol.
+# PUT (p, r) names the place in a table at which a value is kept, and the table is made that large:
+# eleven bytes could ask for gigabytes, so a place has at most seven digits or three bytes.
+PLAIN = re.compile(
+    rb"""(?s: [(\])}aesuldtN012\x85-\x89\x94]
+      | [Kqh\x80]. | M.. | [Jj].{4} | r...\x00 | [G\x95].{8}
+      | [ILFSV][^\n]*\n | g\d+\n | p\d{1,7}\n )*+""",
+    re.VERBOSE,
+)
+COUNTED = {  # opcodes followed by a length of so many bytes, and then by so many bytes of content
+    **dict.fromkeys(b"U\x8cC\x8a", 1),
+    **dict.fromkeys(b"XTB\x8b", 4),
+    **dict.fromkeys(b"\x8d\x8e", 8),
+}
+STOP, NAMES_A_CLASS = ord("."), b"ci\x93"
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -64,14 +101,17 @@ def load_refs(path: Path, remedy: str = "Fetch the file again from a place you t
     """The pickled list in a refs file, without running anything that a hostile pickle may hold.
 
     The published files were written by Python 2: strings that are not ASCII are read as latin1.
-    DataError where the file is missing, damaged, asks for any class or function, or is no list.
+    DataError where the file is missing, damaged, asks for any class or function, asks for more
+    memory than its values take, or is no list.
     """
     require_file(path, remedy)
+    content = path.read_bytes()
     try:
+        _require_plain(content)
         try:
-            refs = _unpickle(path, encoding="ASCII")
+            refs = _PlainUnpickler(io.BytesIO(content), encoding="ASCII").load()
         except UnicodeDecodeError:
-            refs = _unpickle(path, encoding="latin1")
+            refs = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise nearly every kind of error
         raise DataError(f"{path.absolute()}: not a refs file ({error}). {remedy}") from error
     if not isinstance(refs, list):
@@ -79,9 +119,26 @@ def load_refs(path: Path, remedy: str = "Fetch the file again from a place you t
     return refs
 
 
-def _unpickle(path: Path, encoding: str) -> Any:
-    with path.open("rb") as file:
-        return _PlainUnpickler(file, encoding=encoding).load()
+def _require_plain(content: bytes) -> None:
+    """Raise UnpicklingError unless a pickle is PLAIN and COUNTED up to its end.
+
+    Where it names a class or a function, nothing is raised: the unpickler stops there, and it can
+    say the name.
+    """
+    position = 0
+    while True:
+        position = PLAIN.match(content, position).end()
+        if position >= len(content):
+            raise pickle.UnpicklingError("it is cut short")
+        opcode = content[position]
+        if opcode == STOP or opcode in NAMES_A_CLASS:
+            return
+        if opcode not in COUNTED:
+            raise pickle.UnpicklingError(
+                f"at byte {position} stands {bytes([opcode])!r}, which a refs file never needs"
+            )
+        start = position + 1 + COUNTED[opcode]
+        position = start + int.from_bytes(content[position + 1 : start], "little")
 
 
 def find_layout(dataset: str, split: str) -> Layout:
@@ -104,24 +161,47 @@ def read_refer(data: Path, dataset: str, split: str) -> list[Expression]:
     - the data set or the split does not exist, or no ref in the file belongs to the split;
     - a file or a field is missing, or an id is there twice;
     - the refs belong to another data set than instances.json: a ref names an annotation that is
-      not there or lies on another image, or a split that the data set does not have. (UNC refs
-      in UNC+'s folder may pass all this: no field says which of the two they are.)
+      not there or lies on another image, or a split that the data set does not have; or they are
+      as many in every split as another data set has (PUBLISHED_REFS);
+    - a mask cannot be drawn, as far as that can be told without drawing (check_segmentation);
     - images of the split are missing: the first by name, and how many.
+    Polygons that reach outside their photo are drawn as far as they lie inside it; a warning
+    says how many annotations have such.
     """
     data = Path(data)
     layout = find_layout(dataset, split)
     refs_path = data / layout.folder / layout.refs_file
     remedy = how_to_get(dataset, data)
-    refs = load_refs(refs_path, remedy)
-    instances = Instances(refs_path.with_name("instances.json"), remedy)
-    _check_refs(refs, refs_path, instances, layout)
+    refs, instances = read_records(data, dataset)
     chosen = [ref for ref in refs if split in _splits_of(ref)]
     if not chosen:
         raise DataError(f"{refs_path.absolute()}: no ref is of the split {split!r}. {remedy}")
     folder = data / layout.image_folder
+    _check_masks(chosen, instances)
     expressions = [item for ref in chosen for item in _expressions(ref, instances, folder)]
     require_files((item.image_path for item in expressions), "image", remedy)
     return expressions
+
+
+def read_records(data: Path, dataset: str) -> tuple[list[dict], Instances]:
+    """All refs of a data set, checked, and the instances they refer to; photos are not looked at.
+
+    DataError as read_refer says.
+    """
+    layout = DATASETS[dataset]
+    path = data / layout.folder / layout.refs_file
+    remedy = how_to_get(dataset, data)
+    refs = load_refs(path, remedy)
+    instances = Instances(path.with_name("instances.json"), remedy)
+    _check_refs(refs, path, instances, layout)
+    splits = Counter(ref["split"] for ref in refs)
+    for other, published in PUBLISHED_REFS.items():
+        if splits == published and other != dataset:
+            raise DataError(
+                f"{path.absolute()}: these are the refs of {other}, not of {dataset}: "
+                f"{len(refs):,} in all, {splits['train']:,} to train on. {remedy}"
+            )
+    return refs, instances
 
 
 def how_to_get(dataset: str, data: Path) -> str:
@@ -166,12 +246,33 @@ def _check_refs(refs: list, path: Path, instances: Instances, layout: Layout) ->
                 raise DataError(f"{where}: {instances.file} has no {key} {annotation[key]}. {pair}")
         if not _splits_of(ref) <= set(layout.splits):
             known = ", ".join(layout.splits)
-            raise DataError(f"{where} is of split {ref['split']!r}, not of {known}. {pair}")
+            raise DataError(f"{where} is of split {brief(ref['split'])}, not of {known}. {pair}")
+        if not ref["sentences"]:
+            raise DataError(f"{where} has no sentence. {pair}")
         for sentence in ref["sentences"]:
             require_fields(sentence, SENTENCE, f"{where}: a sentence", pair)
             if sentence["sent_id"] in sent_ids:
                 raise DataError(f"{where}: sentence {sentence['sent_id']} is there twice. {pair}")
             sent_ids.add(sentence["sent_id"])
+            require_text(sentence["sent"], f"{where}: sentence {sentence['sent_id']}", pair)
+
+
+def _check_masks(refs: list[dict], instances: Instances) -> None:
+    """Raise DataError where a ref's mask cannot be drawn; warn where some reach outside."""
+    outside = []
+    for number in dict.fromkeys(ref["ann_id"] for ref in refs):
+        annotation = instances.annotations[number]
+        image = instances.images[annotation["image_id"]]
+        record = f"{instances.file}: annotation {number}"
+        size = image["height"], image["width"]
+        if check_segmentation(annotation["segmentation"], *size, record):
+            outside.append(number)
+    if outside:
+        warnings.warn(
+            f"{instances.file}: {len(outside)} annotations, the first {outside[0]}, reach outside "
+            "their photo. They are drawn as far as they lie inside it.",
+            stacklevel=3,
+        )
 
 
 def _expressions(ref: dict, instances: Instances, image_folder: Path) -> list[Expression]:

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
-from shnet_lib.data.errors import DataError, read_json, require_files
+from shnet_lib.data.errors import DataError, brief, read_json, require_files, require_text
 from shnet_lib.data.expression import Expression
+from shnet_lib.data.images import image_size
 
 SPLITS = ("train", "val", "trainval", "test")
 BAD_IMAGES = {"19579", "19575", "17975"}  # a GIF named .jpg, and two that were never there
@@ -64,7 +64,7 @@ def read_referit(data: Path, split: str) -> list[Expression]:
     masks = {key: folder / "mask" / f"{key}.mat" for key in kept}
     require_files(photos.values(), "image", remedy)
     require_files(masks.values(), "mask", remedy)
-    sizes = {image: _size(photo) for image, photo in photos.items()}
+    sizes = {image: image_size(photo) for image, photo in photos.items()}
     expressions = []
     for region, sentences in kept.items():
         image = _image_of(region)
@@ -91,47 +91,50 @@ def read_referit(data: Path, split: str) -> list[Expression]:
 def read_mat_mask(path: Path, height: int, width: int) -> np.ndarray:
     """(height, width) bool, True where the file's `segimg_t` is 0.
 
-    DataError where the file cannot be read, holds no `segimg_t`, or is of another size.
+    DataError where the file cannot be read, holds no `segimg_t` of numbers, or one of another
+    size. The size is read first, so that a small file cannot unpack to a vast one.
     """
     remedy = "Fetch the file again from where the masks came from."
     try:
-        content = loadmat(path, variable_names=["segimg_t"])
+        shapes = {name: shape for name, shape, _ in whosmat(path)}
     except Exception as error:  # a damaged .mat file can raise nearly every kind of error
-        raise DataError(
-            f"{path.absolute()}: not a readable .mat file ({error}). {remedy}"
-        ) from error
-    if "segimg_t" not in content:
+        raise _not_readable(path, error, remedy) from error
+    if "segimg_t" not in shapes:
         raise DataError(f"{path.absolute()}: holds no array `segimg_t`. {remedy}")
-    regions = content["segimg_t"]
-    if regions.shape != (height, width):
+    if shapes["segimg_t"] != (height, width):
         raise DataError(
-            f"{path.absolute()}: a mask of {regions.shape} for a photo of {(height, width)} "
-            f"(height, width). {remedy}"
+            f"{path.absolute()}: a mask of {brief(shapes['segimg_t'])} for a photo of "
+            f"{(height, width)} (height, width). {remedy}"
         )
+    try:
+        regions = loadmat(path, variable_names=["segimg_t"])["segimg_t"]
+    except Exception as error:
+        raise _not_readable(path, error, remedy) from error
+    if regions.shape != (height, width) or regions.dtype.kind not in "biuf":
+        raise DataError(f"{path.absolute()}: `segimg_t` is not a table of numbers. {remedy}")
     return regions == 0
+
+
+def _not_readable(path: Path, error: Exception, remedy: str) -> DataError:
+    return DataError(f"{path.absolute()}: not a readable .mat file ({error}). {remedy}")
 
 
 def _check_region(region: str, sentences: object, path: Path) -> None:
     remedy = "Fetch the file again, or mend that record."
-    if not re.fullmatch(r"\d+_\d+", region):
-        raise DataError(f"{path.absolute()}: {region!r} is not <image>_<region>. {remedy}")
-    if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
+    if not re.fullmatch(r"[0-9]{1,12}_[0-9]{1,12}", region):
+        raise DataError(f"{path.absolute()}: {brief(region)} is not <image>_<region>. {remedy}")
+    if (
+        not isinstance(sentences, list)
+        or not sentences
+        or not all(isinstance(text, str) for text in sentences)
+    ):
         raise DataError(
             f"{path.absolute()}: region {region!r} does not hold a list of expressions. {remedy}"
         )
+    for text in sentences:
+        require_text(text, f"{path.absolute()}: an expression of region {region!r}", remedy)
 
 
 def _image_of(region: str) -> str:
     """ "8756_2" -> "8756"."""
     return region.split("_")[0]
-
-
-def _size(photo: Path) -> tuple[int, int]:
-    """Height and width of a photo in pixels, from its header."""
-    try:
-        with Image.open(photo) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise DataError(
-            f"{photo.absolute()}: not a readable image ({error}). Fetch the file again."
-        ) from error

@@ -11,14 +11,16 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from shnet_lib.data.errors import DataError, require_file
 
+MAX_LINE, MAX_VECTOR = 2**16, 4096  # bytes in a line of a GloVe file, numbers in a vector
 GLOVE_REMEDY = "Unpack glove.840B.300d.zip again (nlp.stanford.edu/data/glove.840B.300d.zip)."
 
 
@@ -119,37 +121,63 @@ def read_glove(
         kept = Path(cache) / f"glove-{_cache_key(path, words)}.npz"
         if not kept.exists():
             _write_cache(kept, *_parse_glove(path, words))
-        vectors, found = _read_cache(kept)
+        vectors, found = _read_cache(kept, len(words))
     return vectors, [word for word, there in zip(words, found, strict=True) if not there]
 
 
 def _parse_glove(path: Path, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """float32 (len(words), D) and bool (len(words),), True where the file has the word."""
-    wanted = {word.encode() for word in words}
-    # A token may contain spaces (". . ."), so what stands before the first one only rules out.
-    heads = {word.split(b" ", 1)[0] for word in wanted}
     vectors: dict[bytes, np.ndarray] = {}
-    with path.open("rb") as lines:
-        size = _vector_size(path, lines.readline())
-        lines.seek(0)
-        for number, line in enumerate(lines, start=1):
-            if line.split(b" ", 1)[0].rstrip() not in heads:
-                continue
-            word, *numbers = line.rstrip().rsplit(b" ", size)
-            if word in wanted and word not in vectors:
-                vectors[word] = _vector(numbers, size, f"{path.absolute()}: line {number}")
-                if len(vectors) == len(wanted):
-                    break
+    with path.open("rb") as file:
+        size, lines = select_glove_lines(file, words, path)
+        for number, word, line in lines:
+            numbers = line.rstrip().rsplit(b" ", size)[1:]
+            vectors[word] = _vector(numbers, size, f"{path.absolute()}: line {number}")
     table = np.zeros((len(words), size), dtype=np.float32)
     for row, word in enumerate(words):
         table[row] = vectors.get(word.encode(), 0.0)
     return table, np.array([word.encode() in vectors for word in words], dtype=bool)
 
 
+def select_glove_lines(
+    file: BinaryIO, words: Sequence[str], path: Path
+) -> tuple[int, Iterator[tuple[int, bytes, bytes]]]:
+    """D, and the lines of `words` in an opened GloVe text: the line's number, its word, the line.
+
+    `path` is for messages. DataError where the first line is not a word and its vector, or where
+    a line is too long for one.
+    """
+    first = file.readline(MAX_LINE)
+    size = _vector_size(path, first)
+    return size, _select(file, first, {word.encode() for word in words}, size, path)
+
+
+def _select(
+    file: BinaryIO, first: bytes, wanted: set[bytes], size: int, path: Path
+) -> Iterator[tuple[int, bytes, bytes]]:
+    # A token may contain spaces (". . ."), so what stands before the first one only rules out.
+    heads = {word.split(b" ", 1)[0] for word in wanted}
+    # A file without line ends would be read into memory as one line.
+    lines = chain([first], iter(lambda: file.readline(MAX_LINE), b""))
+    for number, line in enumerate(lines, start=1):
+        if len(line) == MAX_LINE:
+            raise DataError(
+                f"{path.absolute()}: line {number} has {MAX_LINE:,} bytes or more. {GLOVE_REMEDY}"
+            )
+        if line.split(b" ", 1)[0].rstrip() not in heads:
+            continue
+        word = line.rstrip().rsplit(b" ", size)[0]
+        if word in wanted:
+            yield number, word, line
+            wanted.remove(word)
+            if not wanted:
+                return
+
+
 def _vector_size(path: Path, first_line: bytes) -> int:
     """D: how many numbers follow the first line's word."""
     size = len(first_line.split(b" ")) - 1
-    if size < 2:
+    if not 2 <= size <= MAX_VECTOR:
         raise DataError(
             f"{path.absolute()}: line 1 is not a word and its vector but {first_line[:40]!r}. "
             f"Take off a header (word2vec's and fastText's), or: {GLOVE_REMEDY}"
@@ -186,9 +214,12 @@ def _write_cache(path: Path, vectors: np.ndarray, found: np.ndarray) -> None:
         raise
 
 
-def _read_cache(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_cache(path: Path, words: int) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return kept["vectors"], kept["found"]
+            vectors, found = kept["vectors"], kept["found"]
     except Exception as error:  # a damaged zip file can raise nearly every kind of error
         raise DataError(f"{path.absolute()}: not readable ({error}). Delete it.") from error
+    if vectors.dtype != np.float32 or vectors.shape[:1] != (words,) or found.shape != (words,):
+        raise DataError(f"{path.absolute()}: not the vectors of {words} words. Delete it.")
+    return vectors, found

@@ -7,7 +7,9 @@ promise.
 
 import hashlib
 import re
+import reprlib
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -179,8 +181,9 @@ def load_deeplab(network: ResNetBackbone, path: Path) -> None:
     else:
         raise WeightsError(
             f"{path}: neither of the two known DeepLabv3+ layouts (top-level keys 'model_state' or "
-            f"'state_dict'); found {sorted(checkpoint)[:5]}"
+            f"'state_dict'); found {sorted(map(str, checkpoint))[:5]}"
         )
+    _require_tensors(state, str(path))
     prefix = "backbone."
     state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     _load_resnet(network, state, str(path))
@@ -198,8 +201,11 @@ def read_checkpoint(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _require_its_own_size(path)
         with torch.serialization.safe_globals(_numpy_scalars()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:  # torch answers a file that is none of its own with any exception
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             raise WeightsError(
@@ -215,6 +221,18 @@ def read_checkpoint(path: Path) -> dict:
             f"{path} holds a {type(checkpoint).__name__}, expected tensors by name (a state_dict)"
         )
     return checkpoint
+
+
+def _require_its_own_size(path: Path) -> None:
+    """torch packs nothing, so a file that unpacks to more than it is was not written by torch."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise WeightsError(
+                f"{path} was not opened: its {path.stat().st_size:,} bytes unpack to {unpacked:,}, "
+                "which no file of weights does. Fetch it again, from a place you trust"
+            )
 
 
 def _numpy_scalars() -> list:
@@ -233,6 +251,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load `state` exactly: every key, every shape, only finite numbers; or say what differs."""
+    _require_tensors(state, source)
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     surplus = [key for key in state if key not in own]
@@ -253,8 +272,24 @@ def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> Non
     network.load_state_dict(state)
 
 
+def _require_tensors(state: dict, source: str) -> None:
+    """Raise WeightsError unless `state` is plain numeric tensors by name."""
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"{source} holds a {type(state).__name__} where a state_dict belongs: take another file"
+        )
+    for key, value in state.items():
+        plain = isinstance(value, Tensor) and value.layout == torch.strided
+        if not isinstance(key, str) or not plain or value.is_quantized or value.is_complex():
+            raise WeightsError(
+                f"{source}: {reprlib.repr(key)} is a {type(value).__name__} and not a tensor of "
+                "plain numbers. Save the network's state_dict alone, and give that file"
+            )
+
+
 def _load_resnet(network: ResNetBackbone, state: dict[str, Tensor], source: str) -> None:
     """torchvision's names, less the classifier, more the stem's."""
+    _require_tensors(state, source)
     renamed = {
         key.replace("conv1.", "stem.0.", 1) if key.startswith("conv1.")
         else key.replace("bn1.", "stem.1.", 1) if key.startswith("bn1.")

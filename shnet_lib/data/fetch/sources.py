@@ -1,0 +1,63 @@
+"""Where the parts of the data sets are found, as people reported it up to 2025.
+
+None of these addresses could be reached from the machines that this course was built on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The original server of the REFER annotations is down for most, so the Internet Archive's copy of
+# the same address is asked first.
+UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data/{folder}.zip"
+ARCHIVED_AT = {
+    "refclef": "20220413011817",
+    "refcoco": "20220413011718",
+    "refcoco+": "20220413011656",
+    "refcocog": "20220413012904",
+}
+MIRRORS = (
+    "Mirrors of the annotations at huggingface.co (jxu124/refcoco, jxu124/refcocoplus, "
+    "jxu124/refcocog) have another layout, which this command does not read."
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Addresses of each part, the first to try first. {folder} and {file_name} are filled in."""
+
+    annotations: tuple[str, ...]
+    photos: tuple[str, ...]
+    glove: tuple[str, ...]
+
+    def first(self, mirror: str) -> Sources:
+        """The same, with a mirror that is asked before them.
+
+        Below the mirror's address lie refcoco.zip, refcoco+.zip, refcocog.zip, train2014/ with the
+        photos, and glove.840B.300d.zip.
+        """
+        base = mirror.rstrip("/")
+        return Sources(
+            (f"{base}/{{folder}}.zip", *self.annotations),
+            (f"{base}/train2014/{{file_name}}", *self.photos),
+            (f"{base}/glove.840B.300d.zip", *self.glove),
+        )
+
+    def annotations_of(self, folder: str) -> list[str]:
+        """The addresses of the zip that holds `folder`, "refcoco" for example."""
+        time = ARCHIVED_AT[folder]
+        return [address.format(folder=folder, time=time) for address in self.annotations]
+
+
+PUBLISHED = Sources(
+    annotations=("https://web.archive.org/web/{time}/" + UNC, UNC),
+    photos=(
+        # COCO's own address has no valid certificate; the second is the same store by its own name.
+        "http://images.cocodataset.org/train2014/{file_name}",
+        "https://s3.amazonaws.com/images.cocodataset.org/train2014/{file_name}",
+    ),
+    glove=(
+        "https://nlp.stanford.edu/data/glove.840B.300d.zip",
+        "https://huggingface.co/stanfordnlp/glove/resolve/main/glove.840B.300d.zip",
+    ),
+)

@@ -1,0 +1,73 @@
+"""Photos: their size from the header, their pixels, and what is refused as a photo."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from shnet_lib.data.errors import DataError
+
+# 8192 x 8192. A photo takes three bytes a pixel as soon as it is decoded: a file of a few
+# kilobytes can ask for gigabytes.
+MAX_PIXELS = 2**26
+FORMATS = ("JPEG", "PNG")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of a JPEG or PNG in pixels, from its header; nothing is decoded.
+
+    DataError where the file is missing, is no such image, or has more than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            with Image.open(path, formats=FORMATS) as image:
+                height, width = image.height, image.width
+    except Exception as error:  # a damaged image can raise nearly every kind of error
+        raise not_readable(path, error) from error
+    if height * width > MAX_PIXELS:
+        raise DataError(
+            f"{path.absolute()}: an image of {width} x {height} pixels, where at most "
+            f"{MAX_PIXELS:,} are read. Make it smaller, or fetch the file again."
+        )
+    return height, width
+
+
+def require_size(path: Path, height: int, width: int) -> None:
+    """Raise DataError unless the header of a photo says `height` x `width` pixels."""
+    found = image_size(path)
+    if found != (height, width):
+        raise DataError(
+            f"{path.absolute()}: {found[1]} x {found[0]} pixels (width x height), where the "
+            f"annotations say {width} x {height}. Take photos and annotations of one release; "
+            "a photo must not be scaled or turned."
+        )
+
+
+def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
+    """The pixels of a photo that should be `height` x `width`: (height, width, 3) uint8, RGB.
+
+    Pillow decodes, since it answers every damaged file with an exception: torchvision's decoder
+    (0.29) ends the whole process at some damaged PNGs.
+    DataError where the photo cannot be decoded to its end, has another size than said, or more
+    than 8 bits a colour.
+    """
+    require_size(path, height, width)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            mode = image.mode
+            pixels = np.array(image.convert("RGB"))
+    except Exception as error:
+        raise not_readable(path, error) from error
+    if mode.startswith(("I", "F")):
+        raise DataError(f"{path.absolute()}: more than 8 bits a colour. Save it again with 8 bits.")
+    return pixels
+
+
+def not_readable(path: Path, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(
+        f"{path.absolute()}: not a readable image, JPEG or PNG ({reason}). Fetch the file again."
+    )
