@@ -30,7 +30,18 @@ class WeightsError(ValueError):
     """Weights that are missing, unreadable or of another architecture; the message says which."""
 
 
-class ShapesBackbone(nn.Module):
+class LevelBackbone(nn.Module):
+    """A `stem` and four layers, each a level deeper; the last three are what SHNet reads."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        level_1 = self.layer1(self.stem(images))
+        level_2 = self.layer2(level_1)
+        level_3 = self.layer3(level_2)
+        level_4 = self.layer4(level_3)
+        return [level_2, level_3, level_4]
+
+
+class ShapesBackbone(LevelBackbone):
     """A small residual network for RefShapes: at 128 x 128 its levels are 32, 16 and 8 wide.
 
     Strides 4, 8 and 16 on 128 pixels show about as many cells as the paper's 8, 16 and 32 on 320.
@@ -48,13 +59,6 @@ class ShapesBackbone(nn.Module):
         self.layer3 = _two_blocks(64, 96)
         self.layer4 = _two_blocks(96, 128)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        level_1 = self.layer1(self.stem(images))
-        level_2 = self.layer2(level_1)
-        level_3 = self.layer3(level_2)
-        level_4 = self.layer4(level_3)
-        return [level_2, level_3, level_4]
-
 
 def _two_blocks(channels_in: int, channels_out: int) -> nn.Sequential:
     """Halve the resolution and change the width, then refine once more."""
@@ -67,7 +71,7 @@ def _two_blocks(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
-class ResNetBackbone(nn.Module):
+class ResNetBackbone(LevelBackbone):
     """Levels 2, 3 and 4 of a torchvision ResNet.
 
     At 320 x 320 the levels are 40, 20 and 10 wide; with `output_stride=16`, as DeepLabv3+ has it,
@@ -83,13 +87,6 @@ class ResNetBackbone(nn.Module):
         self.layer3, self.layer4 = resnet.layer3, resnet.layer4
         width = 512 if isinstance(resnet.layer1[0], Bottleneck) else 128
         self.level_channels = (width, 2 * width, 4 * width)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        level_1 = self.layer1(self.stem(images))
-        level_2 = self.layer2(level_1)
-        level_3 = self.layer3(level_2)
-        level_4 = self.layer4(level_3)
-        return [level_2, level_3, level_4]
 
 
 class FrozenBackbone(nn.Module):
