@@ -12,16 +12,16 @@ RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE  := $(VENV)/.installed-with-tests
-LESSONS   := $(wildcard notebooks/*.ipynb)
+LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py)))
 # RefShapes is generated when the run reads it; other data sets are only read.
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
 GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 
 .DEFAULT_GOAL := help
-.PHONY: help lab train test test-long data lock clean
+.PHONY: help lab train lessons test test-long data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
-lab test: override DATA := data/refshapes
+lab lessons test: override DATA := data/refshapes
 
 help:  ## list the targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -38,13 +38,14 @@ train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folde
 	    -p settings '$(SET)' $(if $(RESUME),-p resume True)
 	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
 
+lessons: $(INSTALLED) data  ## run the lessons on clean kernels and keep their outputs: make lessons LESSONS=03_sfm
+	$(BIN)/python -m shnet_lib.teaching.lessons $(LESSONS:%=notebooks/text/%.py)
+
 test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --cov=shnet_lib
-ifneq ($(LESSONS),)
 	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
-endif
 
 test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
 	$(BIN)/python -m pytest -m long
