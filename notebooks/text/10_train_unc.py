@@ -131,7 +131,7 @@ for split, evaluation in evaluations.items():
 # %% [markdown]
 # ## 6. Best, middling and worst
 #
-# A number hides what went wrong. Sorted by IoU, here are four answers from the top, the middle and the bottom of the validation split. Orange is what the model marks, the blue outline what was meant.
+# A number hides what went wrong. Sorted by IoU, here are four answers from the top, the middle and the bottom of the validation split. What the model marks keeps its colours, outlined in orange; the blue outline is what was meant.
 
 # %%
 from shnet_lib.prediction import predict

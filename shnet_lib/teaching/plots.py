@@ -50,11 +50,15 @@ def draw_mask(
     target: np.ndarray | None = None,
     predicted: np.ndarray | None = None,
 ) -> None:
-    """A photo with its target outlined in blue and the predicted mask laid over it in orange."""
-    axes.imshow(image if predicted is None else overlay(image, predicted, PREDICTED))
-    if target is not None and target.any() and not target.all():
-        axes.contour(target, levels=[0.5], colors="white", linewidths=3)
-        axes.contour(target, levels=[0.5], colors=TARGET, linewidths=1.5)
+    """A photo with its target outlined in blue; what the model marks keeps its colours.
+
+    The rest fades: a tint could not be told from a thing of the same colour.
+    """
+    axes.imshow(image if predicted is None else overlay(image, ~predicted, "white", 0.7))
+    for mask, colour in ((predicted, PREDICTED), (target, TARGET)):
+        if mask is not None and mask.any() and not mask.all():
+            axes.contour(mask, levels=[0.5], colors="white", linewidths=3)
+            axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.5)
     axes.set_title(title, fontsize=10, wrap=True)
     axes.set_axis_off()
 
@@ -80,7 +84,7 @@ def draw_expressions(expressions: Sequence[Expression], columns: int = 4) -> Fig
 def draw_predictions(
     expressions: Sequence[Expression], masks: Sequence[np.ndarray], columns: int = 4
 ) -> Figure:
-    """Predicted masks in orange over the photos, targets outlined in blue, IoU in the title."""
+    """What the model marks (orange outline), what was meant (blue), and the IoU in the title."""
     figure, axes = grid_of(len(expressions), columns)
     for ax, expression, mask in zip(axes, expressions, masks, strict=True):
         target = expression.mask()

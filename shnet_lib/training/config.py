@@ -309,11 +309,11 @@ _QUICK = TrainConfig(
     ),
     preset="quick",
     dataset="refshapes-unc",
-    steps=3000,
+    steps=4000,
     batch_size=32,
     expressions_per_image=2,
     learning_rate=1e-3,
-    evaluate_every=250,
+    evaluate_every=500,
     cache_features=True,
 )
 

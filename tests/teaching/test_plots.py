@@ -123,15 +123,16 @@ def test_the_outline_runs_around_the_target(expression: Expression) -> None:
     assert has(pixels(figure), TARGET)
 
 
-def test_the_predicted_mask_is_tinted_in_its_own_colour(expression: Expression) -> None:
+def test_what_is_predicted_keeps_its_colours_and_the_rest_fades(expression: Expression) -> None:
     photo = photo_of(expression)
     predicted = np.roll(rectangle(), 2, axis=1)
-    _, (ax,) = grid_of(1, 1)
+    figure, (ax,) = grid_of(1, 1)
     draw_mask(ax, photo, "", predicted=predicted)
-    shown = ax.images[0].get_array()
-    assert np.array_equal(shown[~predicted], photo[~predicted])
-    assert np.array_equal(shown[predicted], overlay(photo, predicted, PREDICTED)[predicted])
-    assert not ax.collections
+    shown = np.asarray(ax.images[0].get_array())
+    assert np.array_equal(shown[predicted], photo[predicted])
+    assert (shown[~predicted] >= photo[~predicted]).all() and shown[~predicted].min() > 150
+    assert [colour for colour, _ in outlines(ax)] == [to_rgba("white"), to_rgba(PREDICTED)]
+    assert has(pixels(figure), PREDICTED)
 
 
 @pytest.mark.parametrize("value", [False, True])
@@ -162,7 +163,7 @@ def test_each_expression_has_its_text_and_its_outline(expression: Expression) ->
     assert all(len(outlines(ax)) == 2 for ax in shown)
 
 
-def test_a_prediction_has_its_iou_its_tint_and_the_targets_outline(expression: Expression) -> None:
+def test_a_prediction_has_its_iou_its_mask_and_both_outlines(expression: Expression) -> None:
     shifted = np.roll(rectangle(), 2, axis=1)  # 10 columns wide: 8 in common, 12 together
     nothing = np.zeros_like(shifted)
     figure = draw_predictions([expression] * 3, [shifted, nothing, rectangle()], columns=3)
@@ -170,9 +171,9 @@ def test_a_prediction_has_its_iou_its_tint_and_the_targets_outline(expression: E
     assert titles == [f"“left cup”\nIoU {iou}" for iou in ("0.67", "0.00", "1.00")]
     photo = photo_of(expression)
     for ax, mask in zip(figure.axes, (shifted, nothing, rectangle()), strict=True):
-        assert len(outlines(ax)) == 2
-        changed = (ax.images[0].get_array() != photo).any(-1)
-        assert np.array_equal(changed, mask)
+        assert len(outlines(ax)) == (4 if mask.any() else 2)  # each with a white edge
+        faded = (ax.images[0].get_array() != photo).any(-1)
+        assert np.array_equal(faded, ~mask)
 
 
 def test_the_curves_are_the_history() -> None:

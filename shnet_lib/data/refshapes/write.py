@@ -33,7 +33,7 @@ FORMAT = 1  # raised whenever the same settings would give other bytes
 SPLITS = ("train", "val", "testA", "testB")
 REFERABLE = {"train": SHAPES, "val": SHAPES, "testA": ROUND, "testB": CORNERED}
 REGIONS_REFERABLE = {"train": True, "val": True, "testA": False, "testB": False}
-IMAGES = {"train": 2000, "val": 250, "testA": 125, "testB": 125}
+IMAGES = {"train": 4000, "val": 250, "testA": 125, "testB": 125}
 CATEGORIES = SHAPES + REGION_KINDS  # category id = 1 + place here
 SEMANTIC_CLASSES = REGION_KINDS + SHAPES  # pixel value of a class map = place here
 
