@@ -133,7 +133,7 @@ def test_outputs_are_compared_where_they_are_deterministic(path, notebook):
             assert not found or len(found[1].split()) >= 3, f"{marker} needs a reason"
 
 
-# --- the command that makes them --------------------------------------------------------------------
+# --- the command that makes them ------------------------------------------------------------------
 
 TEXT = """\
 # ---

@@ -1,0 +1,140 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,text//py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# *Section 1, Introduction · 10 seconds on two CPU cores*
+#
+# **You need to know** how to run a notebook cell: click into it and press Shift+Enter.
+#
+# In this lesson you will
+#
+# - see what referring segmentation is, on a scene made for this course;
+# - ask a trained SHNet with words of your own, and see where it is unsure;
+# - check that everything the course needs is on your machine;
+# - find out which lesson holds what.
+
+# %% [markdown]
+# ## Is everything there?
+#
+# Each line is a check. A line that begins with `--` says on the next line what to do.
+
+# %%
+from shnet_lib.teaching.environment import check_environment, report
+
+print(report(check_environment()))
+
+# %% [markdown]
+# ## A phrase, a photo, a mask
+#
+# Given a photo and a phrase, *referring image segmentation* outlines what the phrase means. It differs from ordinary segmentation, which paints every pixel with one of a fixed list of classes. Here the list is the language: the same photo has another answer for each phrase.
+#
+# The photos of the data sets that the paper uses cannot be shipped with a course. So the course generates scenes, **RefShapes**, with phrases of the same kinds. Here is one scene, asked four things. The blue outline is the answer that a person would give; it is known exactly, since the scene was generated.
+
+# %%
+from shnet_lib.data import read_expressions
+
+val = read_expressions("../data/refshapes", "refshapes-unc", "val")
+scene = val[0].image_path
+asked = [expression for expression in val if expression.image_path == scene]
+len(asked), [expression.text for expression in asked]
+
+# %%
+from shnet_lib.teaching.plots import draw_expressions, show
+
+one_each = list({expression.ref_id: expression for expression in asked}.values())[:4]
+listed = "; ".join(expression.text for expression in one_each)
+show(
+    draw_expressions(one_each),
+    alt=f"One scene four times, each time another thing outlined: {listed}.",
+)
+
+# %% [markdown]
+# To answer, it does not suffice to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper's point is that words and pixels should look at each other *at the same time*, and that coarse and fine views of the photo should exchange what they found.
+
+# %% [markdown]
+# ## Ask it yourself
+#
+# The course ships a small SHNet, trained on RefShapes. It is the network of the paper with fewer channels. What it marks keeps its colours; the map on the right is its probability for each pixel.
+
+# %%
+from shnet_lib import load_shnet
+from shnet_lib.teaching.answer import describe_answer, draw_answer
+
+trained = load_shnet("../data/weights/shnet_refshapes")
+print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.words[2:])}")
+
+# %% [markdown]
+# Type a phrase and press Enter; move the slider for another scene. Try a word that it does not know.
+
+# %%
+from shnet_lib.teaching.widgets import explore
+
+scenes = sorted({expression.image_path for expression in val})
+
+
+def ask(scene: int, phrase: str):
+    return draw_answer(trained, scenes[scene], phrase)
+
+
+def tell(scene: int, phrase: str) -> str:
+    return describe_answer(trained, scenes[scene], phrase)
+
+
+explore(ask, tell, scene=(0, len(scenes) - 1), phrase=asked[0].text)
+
+# %% [markdown]
+# How good is it? The network comes with a card that says what made it and what it reaches. *Overall IoU* is the share of pixels that mask and truth have in common among those that either has, counted over all phrases: 0 is nothing, 1 is perfect. Lesson 07 says why one number is not enough.
+
+# %%
+for split, metrics in trained.card["metrics"].items():
+    print(f"{split:6} overall IoU {metrics['overall_iou']:.3f}  mean IoU {metrics['mean_iou']:.3f}")
+
+# %% [markdown]
+# ## The way through the course
+#
+# Photo and phrase go in on the left, the mask comes out on the right. The numbers are the sections of the paper; the lessons follow them.
+
+# %%
+from shnet_lib.teaching.architecture import BOXES, draw_architecture
+
+show(
+    draw_architecture(lit=BOXES),
+    alt="SHNet from photo and phrase to mask: backbone and LSTM, SFM, HCAM, ASPP and up-sampling.",
+)
+
+# %% [markdown]
+# | lesson | you build | paper |
+# |---|---|---|
+# | [01 · Data and words](01_data_and_words.ipynb) | from files on disk to expressions, masks and words | 4.1 |
+# | [02 · Features](02_features.ipynb) | a frozen backbone, one grid, an LSTM | 3.1 |
+# | [03 · SFM](03_sfm.ipynb) | attention over pixels and words together | 3.2 |
+# | [04 · HCAM](04_hcam.ipynb) | levels that ask each other where to look | 3.3 |
+# | [05 · Decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 |
+# | [06 · Training](06_training.ipynb) | a loop in twenty lines, and how to read its curves | 4.2 |
+# | [07 · Evaluation](07_evaluation.ipynb) | metrics, and why tables do not compare | 4.1, 4.3 |
+# | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 |
+# | [09 · Looking inside](09_looking_inside.ipynb) | what attends to what, measured | 4.5 |
+# | [10 · Train and evaluate](10_train_unc.ipynb) | the whole run, on RefShapes or on real photos | 4 |
+#
+# Each lesson stands alone: what it needs of the others it imports from `shnet_lib`, the package beside the notebooks. No lesson needs a GPU or the web.
+
+# %% [markdown]
+# ## What you have seen
+#
+# - Referring segmentation gives one photo another mask for each phrase.
+# - SHNet answered your words, marked those it never saw, and showed where it was unsure.
+# - The checks told you what is there and what to do about the rest.
+# - The lessons follow the paper's sections; go on with [01 · Data and words](01_data_and_words.ipynb).
