@@ -55,6 +55,24 @@ def report(findings: Iterable[Finding]) -> str:
 
 
 def _python(version: tuple[int, int], name: str) -> Finding:
+    remedy = "the course needs 3.11 or newer: make lab PYTHON=python3.12"
+    return Finding("Python", name, "" if version >= PYTHON else remedy)
+
+
+def _packages(
+    names: Iterable[str], version: Callable[[str], str] = importlib.metadata.version
+) -> Finding:
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    remedy = f"{', '.join(missing)}: pip install -c constraints.txt -e ." if missing else ""
+    return Finding("packages", ", ".join(found), remedy)
+
+
+def _memory(total: int) -> Finding:
     remedy = f"under {MEMORY} GB the trainings of 06, 08 and 10 may stop"
     return Finding("memory", f"{total / 1e9:.0f} GB", "" if total >= MEMORY * 1e9 else remedy)
 
