@@ -15,11 +15,11 @@
 # %% [markdown]
 # # 10 · Train and evaluate SHNet, end to end
 #
-# *Section 4 of the paper: experiments. Running time with the preset `quick`: about ten minutes on two CPU cores.*
+# *Section 4, Experiments · 9 minutes on two CPU cores with the preset `quick`*
 #
 # **You need to know** what the lessons 01 to 07 show. Or just run it and look.
 #
-# In this notebook you will
+# In this lesson you will
 #
 # - check that a data set is whole, and look at what it asks;
 # - build SHNet from named settings, and see how large it is;

@@ -119,6 +119,26 @@ def load_weights_into(network: SHNet, folder: Path, config: TrainConfig) -> None
     _fill(network, _read_weights(folder / "model.safetensors"), config, folder)
 
 
+def start_from(network: SHNet, vocabulary: Vocabulary, folder: Path) -> None:
+    """Let a training start from a trained network: on a finer grid, at a lower rate.
+
+    Both have the same layers and words. Grid, image size and dropout may differ: no weight's shape
+    depends on them.
+
+    Raises:
+        CheckpointError: the folder holds no trained network, or one that knows other words.
+        WeightsError: its layers are others; the message names the first ones.
+    """
+    other = load_shnet(folder)
+    if other.vocabulary.to_dict() != vocabulary.to_dict():
+        raise CheckpointError(
+            f"{Path(folder).absolute()} was trained on other expressions: its "
+            f"{len(other.vocabulary)} words are not the {len(vocabulary)} of these. Start from a "
+            "network trained on them"
+        )
+    load_state(network, other.network.state_dict(), str(Path(folder).absolute()))
+
+
 def _carries_backbone(config: TrainConfig) -> bool:
     return config.model.backbone == "shapes" or config.model.backbone_weights == "random"
 

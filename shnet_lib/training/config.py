@@ -51,6 +51,8 @@ class TrainConfig:
     glove: str | None = None  # GloVe text file, read if model.word_vectors is "glove"
     grayscale_probability: float = 0.0  # the released code's augmentation has 0.3, the paper none
 
+    start_from: str | None = None  # a trained network's folder; its weights are this run's start
+
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
     evaluate_every: int | None = None  # optimiser steps; None is once an epoch

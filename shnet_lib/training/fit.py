@@ -31,6 +31,7 @@ from shnet_lib.training.checkpoint import (
     load_progress,
     load_weights_into,
     read_json,
+    start_from,
 )
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import evaluate, to_device
@@ -91,7 +92,10 @@ def fit(
     open_folder(run_folder, config, vocabulary, resume, accelerator)
 
     vectors = read_word_vectors(config, vocabulary, accelerator)
-    network = SHNet(config.model, len(vocabulary), vectors).to(accelerator.device)
+    network = SHNet(config.model, len(vocabulary), vectors)
+    if config.start_from is not None:
+        start_from(network, vocabulary, Path(config.start_from))
+    network = network.to(accelerator.device)
     train_set = make_dataset(config, data[config.train_split], vocabulary, network.backbone)
     val_set = make_dataset(config, data[config.val_split], vocabulary, network.backbone, True)
     batches = MicroBatches(config, train_set, accelerator.process_index, accelerator.num_processes)

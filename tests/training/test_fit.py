@@ -18,6 +18,7 @@ from training_helpers import tiny
 
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD, ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
+from shnet_lib.model.backbone import WeightsError
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError
@@ -240,6 +241,37 @@ def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
     assert again.history == first.history
     assert again.seconds == first.seconds
     assert same(weights(again.trained), weights(first.trained))
+
+
+# --- starting from another training ---------------------------------------------------------------
+
+
+def test_a_training_starts_from_the_weights_of_another_on_another_grid(squares, tmp_path):
+    first = fit(tiny(steps=2, evaluate_every=1), squares, tmp_path / "coarse")
+    settings = {"model.grid": 8, "learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "seed": 5}
+    there = tiny(start_from=str(tmp_path / "coarse" / "best"), **settings)
+    begun = fit(there, squares, tmp_path / "fine")
+    anew = fit(tiny(**settings), squares, tmp_path / "anew")
+    parameters = dict(first.trained.network.named_parameters())
+    assert begun.trained.network.config.grid == 8
+    for name, parameter in begun.trained.network.named_parameters():
+        assert torch.allclose(parameter, parameters[name], atol=1e-9), name
+    different = dict(anew.trained.network.named_parameters())["aspp.pixel.0.weight"]
+    assert not torch.allclose(different, parameters["aspp.pixel.0.weight"], atol=1e-2)
+
+
+def test_a_start_of_other_words_or_layers_is_refused(squares, tmp_path):
+    fit(tiny(steps=1), squares, tmp_path / "first")
+    start = str(tmp_path / "first" / "best")
+    others = squares | {"train": squares["train"][:1]}
+    with pytest.raises(CheckpointError, match="was trained on other expressions: its 10 words"):
+        fit(tiny(steps=1, batch_size=2, start_from=start), others, tmp_path / "words")
+    with pytest.raises(WeightsError, match="sfm"):
+        fit(
+            tiny(steps=1, start_from=start, **{"model.sfm_layers": 2}), squares, tmp_path / "layers"
+        )
+    with pytest.raises(CheckpointError, match="there is no .*nowhere"):
+        fit(tiny(steps=1, start_from=str(tmp_path / "nowhere")), squares, tmp_path / "missing")
 
 
 def corner(expression):
