@@ -1,0 +1,8 @@
+"""The checks of the exercises, by lesson; `check("name", answer)` in a notebook.
+
+A lesson's checks are made known by importing its file here.
+"""
+
+from shnet_lib.teaching.checks.core import EXERCISES, LESSONS, CheckFailed, check
+
+__all__ = ["EXERCISES", "LESSONS", "CheckFailed", "check"]
