@@ -1,0 +1,154 @@
+"""The lessons in a real browser: JupyterLab in Chromium runs them, and their controls do something.
+
+The server works on a copy, so that no learner's file is touched.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+COURSE = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MINUTES = 60_000  # milliseconds
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium"),
+    pytest.mark.skipif(
+        not (COURSE / "data" / "refshapes").exists(), reason="RefShapes is missing: make data"
+    ),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[str]:
+    """The address of a JupyterLab that knows nothing of this machine's settings."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(COURSE / "notebooks", folder / "course" / "notebooks")
+    (folder / "course" / "data").symlink_to(COURSE / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {
+        name: str(folder / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    }
+    places |= {f"JUPYTERLAB_{n}_DIR": str(folder / n) for n in ("SETTINGS", "WORKSPACES")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ip=127.0.0.1", "--IdentityProvider.token=", "--LabApp.news_url="]
+    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class="]
+    command[-1] += "jupyterlab.handlers.announcements.NeverCheckForUpdate"
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(
+        command, cwd=folder / "course", env=os.environ | places, stdout=log, stderr=log
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=5).read()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()[-3000:]
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Lesson:
+    """A lesson opened in JupyterLab."""
+
+    def __init__(self, browser, server: str, name: str) -> None:
+        self.page = browser.new_page(viewport={"width": 1400, "height": 5000})
+        self.page.goto(f"{server}/lab/tree/notebooks/{name}.ipynb?reset")
+        # Lab says idle before there is a kernel: ask the session, the connection and the kernel.
+        self.wait(
+            """() => {
+                const session = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+                const kernel = session?.session?.kernel;
+                return session?.isReady && kernel?.connectionStatus === 'connected'
+                    && kernel?.status === 'idle';
+            }"""
+        )
+
+    def wait(self, condition: str, argument=None) -> None:
+        self.page.wait_for_function(condition, arg=argument, timeout=5 * MINUTES, polling=250)
+
+    def run_all(self) -> None:
+        self.page.evaluate(
+            """() => { window.ran = false; window.jupyterapp.commands
+                .execute('notebook:run-all-cells').then(() => { window.ran = true; }); }"""
+        )
+        self.wait("() => window.ran")
+        assert not self.errors()
+
+    def errors(self) -> list[str]:
+        return json.loads(
+            self.page.evaluate(
+                """() => JSON.stringify([...window.jupyterapp.shell.currentWidget.content.widgets]
+                    .filter(cell => cell.model.type === 'code')
+                    .flatMap(cell => cell.model.outputs.toJSON())
+                    .filter(output => output.output_type === 'error')
+                    .map(output => output.ename + ': ' + output.evalue))"""
+            )
+        )
+
+    def pictures(self) -> list[str]:
+        """The address of every picture on the page: a redrawn picture has another one."""
+        return self.page.evaluate(
+            "() => [...document.querySelectorAll('.jp-OutputArea img')].map(image => image.src)"
+        )
+
+    def until_redrawn(self, before: list[str]) -> None:
+        self.wait(
+            """before => JSON.stringify([...document.querySelectorAll('.jp-OutputArea img')]
+                .map(image => image.src)) !== before""",
+            json.dumps(before, separators=(",", ":")),
+        )
+
+    def slide(self, name: str) -> None:
+        """One step to the right."""
+        handle = self.page.locator(f".widget-slider:has-text('{name}') .noUi-handle").first
+        handle.focus()
+        handle.press("ArrowRight")
+
+    def write(self, name: str, text: str) -> None:
+        field = self.page.locator(f".widget-text:has-text('{name}') input").first
+        field.fill(text)
+        field.press("Enter")
+
+
+def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
+    lesson = Lesson(browser, server, "00_start_here")
+    lesson.run_all()
+    before = lesson.pictures()
+    assert len(before) >= 3
+    lesson.write("phrase", "the sand")
+    lesson.until_redrawn(before)
+    before = lesson.pictures()
+    lesson.slide("scene")
+    lesson.until_redrawn(before)
+    assert not lesson.errors()
+    lesson.write("phrase", "!")  # no word in it: told under the controls, the picture stays
+    lesson.page.get_by_text("holds no word").wait_for(timeout=MINUTES)
