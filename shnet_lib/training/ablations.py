@@ -46,15 +46,14 @@ def settings_of(row: str, seed: int, others: Sequence[str] = ()) -> list[str]:
     return [f"seed={seed}", *changes, *others]
 
 
-def line_of(row: str, config: TrainConfig, settings: Sequence[str], report: Mapping) -> dict:
+def line_of(row: str, config: TrainConfig, report: Mapping[str, Any]) -> dict[str, Any]:
     """A run as a line of the CSV: what was trained, how, with what, and what came out."""
     line: dict[str, Any] = {"row": row, "seed": config.seed, "steps": config.steps}
     for split in unseen_splits(config.dataset):
         line |= {f"{split}_{name}": round(report[split][name], 4) for name in METRICS}
     return line | {
         "seconds": round(report["seconds"]),
-        "command": f"python -m shnet_lib.training --preset {config.preset} "
-        f"--dataset {config.dataset} --set {' '.join(settings)}",
+        "command": config.command(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": "CPU" if not torch.cuda.is_available() else torch.cuda.get_device_name(),
@@ -86,14 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for seed in given.seeds:
             for row in given.rows:
-                settings = settings_of(row, seed, given.others)
-                config = configure(given.preset, **parse_settings(settings))
+                settings = parse_settings(settings_of(row, seed, given.others))
+                config = configure(given.preset, **settings)
                 folder = given.runs / f"{row}-{seed}".replace(" ", "_").replace("/", "_")
                 lines = read_lines(given.out)
                 if any((line["row"], line["seed"]) == (row, str(seed)) for line in lines):
                     continue
                 report = run(config, given.data, folder, resume=(folder / "last").exists()).report
-                lines.append(line_of(row, config, settings, report))
+                lines.append(line_of(row, config, report))
                 write_table(given.out, lines)
                 print(f"{row}, seed {seed}: {report[config.val_split]['overall_iou']:.3f}")
     except (ConfigError, DataError, CheckpointError) as error:

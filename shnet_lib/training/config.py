@@ -7,6 +7,7 @@
 A name that does not exist, a value of the wrong type or out of range: each is a `ConfigError`.
 """
 
+import shlex
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -126,6 +127,15 @@ class TrainConfig:
             for name in own
             if own[name] != others[name] and name != "workers"
         )
+
+    def command(self) -> str:
+        """The command line that makes this run, but for its folders: what differs from a preset."""
+        preset = self.preset if self.preset in PRESETS else "quick"
+        usual = _flat(PRESETS[preset]) | {"preset": self.preset, "dataset": self.dataset}
+        changed = [f"{name}={_write(v)}" for name, v in _flat(self).items() if usual[name] != v]
+        settings = f" --set {' '.join(changed)}" if changed else ""
+        module = "python -m shnet_lib.training"
+        return f"{module} --preset {preset} --dataset {self.dataset}{settings}"
 
 
 def configure(preset: str, **overrides: Any) -> TrainConfig:
@@ -275,6 +285,15 @@ def _read(name: str, text: str) -> Any:
     if str in _choices(hints[name]):
         return text
     raise ConfigError(f"{name}={text}: it has to be {_spell(hints[name])}")
+
+
+def _write(value: Any) -> str:
+    """A value as `_read` reads it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return shlex.quote(str(value))
 
 
 # --- presets --------------------------------------------------------------------------------------

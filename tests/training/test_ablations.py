@@ -45,8 +45,10 @@ def test_a_line_a_run_with_what_made_it(squares_folder, tmp_path, capsys):
         for split in ("val", "testA", "testB"):
             for metric in METRICS:
                 assert float(line[f"{split}_{metric}"]) == round(report[split][metric], 4)
-        assert f"seed={line['seed']}" in line["command"] and line["torch"] and line["device"]
-    assert "model.sfm=none model.fusion=none" in lines[0]["command"]
+        assert line["command"].startswith("python -m shnet_lib.training --preset quick")
+        assert line["torch"] and line["device"]
+    assert "seed=1" in lines[2]["command"] and "seed" not in lines[0]["command"]
+    assert "model.sfm=none" in lines[0]["command"] and "model.fusion=none" in lines[0]["command"]
     assert "model.sfm" not in lines[1]["command"].replace("model.sfm_", "")
     assert capsys.readouterr().out.count("seed") == 4
 

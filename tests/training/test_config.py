@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import fields
+import shlex
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,32 @@ def test_differences_name_what_would_change_a_run():
     assert config.differences(configure("quick", workers=5)) == ""
     other = configure("quick", seed=9, **{"model.fusion": "none"})
     assert config.differences(other) == "model.fusion was 'hcam', is 'none', seed was 0, is 9"
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("quick", {}),
+        ("unc-320", {"dataset": "unc+", "seed": 3, "precision": "fp16"}),
+        ("quick", {"model.fusion": "none", "model.sfm": "none", "model.decoder_widths": (64, 32)}),
+        ("quick", {"epochs": 2, "cache_features": False, "patience": 4, "learning_rate": 5e-4}),
+        ("unc-320", {"glove": "/my vectors/glove.txt", "start_from": "runs/it's/best"}),
+    ],
+)
+def test_the_command_of_a_run_makes_that_run(preset, overrides):
+    config = configure(preset, **overrides)
+    words = shlex.split(config.command())
+    assert words[:4] == ["python", "-m", "shnet_lib.training", "--preset"]
+    settings = parse_settings(words[words.index("--set") + 1 :] if "--set" in words else [])
+    assert configure(words[4], dataset=words[6], **settings) == config
+
+
+def test_the_command_of_settings_made_by_hand_begins_with_a_preset():
+    config = TrainConfig(steps=5, model=ModelConfig(grid=9))
+    words = shlex.split(config.command())
+    settings = parse_settings(words[words.index("--set") + 1 :])
+    made = configure(words[4], dataset=words[6], **settings)
+    assert made == replace(config, preset="quick")
 
 
 def test_every_setting_is_read_by_the_package():
