@@ -12,13 +12,13 @@ RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE  := $(VENV)/.installed-with-tests
-LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py)))
+LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py solutions/text/*.py)))
 # RefShapes is generated when the run reads it; other data sets are only read.
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
 GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 
 .DEFAULT_GOAL := help
-.PHONY: help lab train lessons test test-long data lock clean
+.PHONY: help lab train lessons exercises reset test test-long data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
 lab lessons test: override DATA := data/refshapes
@@ -39,7 +39,13 @@ train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folde
 	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
 
 lessons: $(INSTALLED) data  ## run the lessons on clean kernels and keep their outputs: make lessons LESSONS=03_sfm
-	$(BIN)/python -m shnet_lib.teaching.lessons $(LESSONS:%=notebooks/text/%.py)
+	$(BIN)/python -m shnet_lib.teaching.lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))
+
+exercises: $(INSTALLED)  ## make the exercises from their solutions; one that you wrote in is left alone
+	$(BIN)/python -m shnet_lib.teaching.exercises $(wildcard solutions/text/*.py)
+
+reset: $(INSTALLED)  ## begin an exercise anew, with your work kept beside it: make reset EXERCISE=07_evaluation
+	$(BIN)/python -m shnet_lib.teaching.exercises --reset solutions/text/$(EXERCISE)_sol.py
 
 test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
 	$(BIN)/ruff check .

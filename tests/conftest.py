@@ -30,10 +30,15 @@ def pytest_terminal_summary(terminalreporter) -> None:
         "hostile files": sum("hostile" in each.keywords for each in passed),
         "mutations": 0,
         "kills": 0,
+        "planted mistakes": 0,
+        "alternative right answers": 0,
     }
     for report in passed:
         for name, value in report.user_properties:
             if name in counts:
                 counts[name] += value
-    if said := [f"{count:,} {name}" for name, count in counts.items() if count]:
-        terminalreporter.write_sep("-", f"trust: {', '.join(said)}, each answered as documented")
+    taught = ("planted mistakes", "alternative right answers")
+    for about, end in (("trust", "each answered as documented"), ("exercises", "each told apart")):
+        names = [name for name in counts if (name in taught) == (about == "exercises")]
+        if said := [f"{counts[name]:,} {name}" for name in names if counts[name]]:
+            terminalreporter.write_sep("-", f"{about}: {', '.join(said)}, {end}")

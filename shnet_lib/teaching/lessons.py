@@ -8,15 +8,19 @@ and outputs come from a kernel that nothing was done in before.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+
+from shnet_lib.teaching import progress
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 1800  # seconds a cell
@@ -27,6 +31,7 @@ def read_text(text: Path) -> NotebookNode:
     notebook = jupytext.read(text)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{text.stem[:2]}-{number:03}"
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own
     # jupytext keeps only what the text states; Lab wants to know that the two are a pair.
     notebook.metadata["jupytext"] = {"formats": "ipynb,text//py:percent"}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -36,17 +41,21 @@ def read_text(text: Path) -> NotebookNode:
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """Run all cells on a fresh kernel started in `folder`, and keep what a reader wants to see.
 
+    Checks that pass here are nobody's progress.
+
     Raises:
         CellExecutionError: a cell failed; the message is its traceback.
     """
-    NotebookClient(
+    client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    )
+    with TemporaryDirectory() as away:
+        client.execute(env=os.environ | {progress.VARIABLE: str(Path(away) / "progress.json")})
     return keep_what_is_read(notebook)
 
 
