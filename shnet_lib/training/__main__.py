@@ -12,7 +12,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
@@ -46,15 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if PartialState().is_main_process:
-        print(json.dumps(rounded(report)))
+        print(json.dumps(report))
     return 0
-
-
-def rounded(value: Any) -> Any:
-    """Every float in a report to four decimals."""
-    if isinstance(value, dict):
-        return {name: rounded(item) for name, item in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ takes about ten minutes a seed on one core.
 
 import argparse
 import csv
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from shnet_lib.data import DataError
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
 from shnet_lib.training.checkpoint import CheckpointError, write_table
 from shnet_lib.training.config import ConfigError, TrainConfig, configure, parse_settings
-from shnet_lib.training.run import run, unseen_splits
+from shnet_lib.training.run import made_with, run, unseen_splits
 
 # On RefShapes every row is "w/o GloVe": its words are one-hot. Table 4's HCAM is Table 2's SHNet.
 # Eq. 1 as printed stands beside the released form, which the preset `quick` has.
@@ -50,15 +47,8 @@ def line_of(row: str, config: TrainConfig, report: Mapping[str, Any]) -> dict[st
     """A run as a line of the CSV: what was trained, how, with what, and what came out."""
     line: dict[str, Any] = {"row": row, "seed": config.seed, "steps": config.steps}
     for split in unseen_splits(config.dataset):
-        line |= {f"{split}_{name}": round(report[split][name], 4) for name in METRICS}
-    return line | {
-        "seconds": round(report["seconds"]),
-        "command": config.command(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": "CPU" if not torch.cuda.is_available() else torch.cuda.get_device_name(),
-        "threads": torch.get_num_threads(),
-    }
+        line |= {f"{split}_{name}": report[split][name] for name in METRICS}
+    return line | {"seconds": round(report["seconds"]), "command": config.command(), **made_with()}
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:

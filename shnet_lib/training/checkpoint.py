@@ -182,7 +182,7 @@ def keep_evaluation(
         state["best"], state["without_gain"] = row, 0
         if accelerator.is_main_process:
             val = {key[4:]: value for key, value in row.items() if key.startswith("val_")}
-            card = {"dataset": config.dataset, "preset": config.preset, "seed": config.seed}
+            card = {"command": config.command(), "seed": config.seed}
             card |= {"step": row["step"], "val": val}
             save_model(run_folder / "best", network, config, vocabulary, card)
     if accelerator.is_main_process:

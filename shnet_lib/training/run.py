@@ -3,16 +3,18 @@
 Notebook 10 and `python -m shnet_lib.training` both call this.
 """
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
 from shnet_lib.data.dataset import ReferringDataset
-from shnet_lib.training.checkpoint import TrainedSHNet, write_json
+from shnet_lib.training.checkpoint import TrainedSHNet, read_json, write_json
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, save_rows
 from shnet_lib.training.fit import FitResult, fit
@@ -96,20 +98,43 @@ def evaluate_splits(
 
 
 def make_report(fitted: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """A run in one line: the data set, the preset, the seconds of training, each split."""
+    """A run in one line: the data set, the preset, the seconds of training, each split.
+
+    Metrics are rounded to four decimals: no split has so many expressions that a fifth would say
+    something.
+    """
     config = fitted.trained.config
     return {
         "dataset": config.dataset,
         "preset": config.preset,
         "seconds": round(fitted.seconds, 1),
-        **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+        **{
+            split: {name: round(value, 4) for name, value in evaluation.metrics.items()}
+            for split, evaluation in evaluations.items()
+        },
     }
 
 
 def write_report(
     run_folder: Path, report: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
 ) -> None:
-    """metrics.json, and for each split a table with one row an expression."""
-    write_json(Path(run_folder) / "metrics.json", report)
+    """metrics.json; a table with one row an expression for each split; the network's card."""
+    run_folder = Path(run_folder)
+    write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():
-        save_rows(evaluation.rows, Path(run_folder) / f"expressions-{split}.csv")
+        save_rows(evaluation.rows, run_folder / f"expressions-{split}.csv")
+    card = read_json(run_folder / "best" / "card.json")
+    card |= {"metrics": {split: report[split] for split in evaluations}}
+    card |= {"expressions": {split: len(e.rows) for split, e in evaluations.items()}}
+    write_json(run_folder / "best" / "card.json", card | made_with())
+
+
+def made_with() -> dict[str, Any]:
+    """The versions and the device that figures were made with."""
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "CPU",
+        "threads": torch.get_num_threads(),
+    }

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from training_helpers import IMAGES, tiny_texts
 
 from shnet_lib.data import read_expressions
 from shnet_lib.prediction import predict
-from shnet_lib.training.__main__ import main, rounded
+from shnet_lib.training.__main__ import main
 from shnet_lib.training.checkpoint import load_shnet
 from shnet_lib.training.config import configure, parse_settings
 from shnet_lib.training.run import read_splits, run, unseen_splits
@@ -34,7 +35,13 @@ def test_the_command_trains_evaluates_and_ends_with_one_line_of_json(squares_fol
     assert list(line) == ["dataset", "preset", "seconds", "val", "testA", "testB"]
     assert (line["dataset"], line["preset"]) == ("unc", "quick")
     assert list(line["val"])[:3] == ["overall_iou", "mean_iou", "precision@0.5"]
-    assert line == rounded(json.loads((tmp_path / "metrics.json").read_text()))
+    assert line == json.loads((tmp_path / "metrics.json").read_text())
+    assert all(value == round(value, 4) for value in line["val"].values())
+    card = load_shnet(tmp_path / "best").card
+    assert card["metrics"] == {split: line[split] for split in ("val", "testA", "testB")}
+    assert card["expressions"] == {split: 4 * IMAGES[split] for split in card["metrics"]}
+    assert card["command"].startswith("python -m shnet_lib.training --preset quick --dataset unc")
+    assert card["seed"] == 0 and card["torch"] == torch.__version__ and card["device"]
 
     for split, images in IMAGES.items():
         table = tmp_path / f"expressions-{split}.csv"
@@ -89,11 +96,6 @@ def test_a_missing_photo_is_told_before_the_training_begins(squares_folder, tmp_
     assert main(arguments(data, tmp_path / "run")) == 2
     assert gone.name in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_rounded_reaches_every_float():
-    value = {"a": 0.123456, "b": {"c": 1 / 3, "d": 7, "e": "0.123456"}}
-    assert rounded(value) == {"a": 0.1235, "b": {"c": 0.3333, "d": 7, "e": "0.123456"}}
 
 
 def test_referit_is_measured_on_val_and_test_and_not_on_trainval(squares_folder):

@@ -78,9 +78,10 @@ def test_the_command_trains_and_resumes_on_two(launched, squares):
     written = json.loads((out / "run" / "metrics.json").read_text())
     for split in ("val", "testA", "testB"):
         dataset = ReferringDataset(squares[split], trained.vocabulary, 32, evaluation=True)
-        assert evaluate(trained.network, dataset).metrics == written[split]
+        metrics = evaluate(trained.network, dataset).metrics
+        assert written[split] == {name: round(value, 4) for name, value in metrics.items()}
     # Each process measured its share of val in training with BatchNorm statistics of one network.
-    assert trained.card["val"] == written["val"]
+    assert trained.card["val"] == pytest.approx(written["val"], abs=1e-4)
     assert written["val"]["overall_iou"] > 0.05
 
 
