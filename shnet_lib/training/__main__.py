@@ -14,16 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
+from tqdm import tqdm
 
 from shnet_lib.data import DataError
 from shnet_lib.model.backbone import WeightsError
 from shnet_lib.training.checkpoint import CheckpointError
 from shnet_lib.training.config import PRESETS, ConfigError, configure, parse_settings
+from shnet_lib.training.interruption import how_to_go_on
 from shnet_lib.training.run import run
+
+INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
+KNOWN_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError)  # of files and settings
+KNOWN_ERRORS += (FloatingPointError, MemoryError)  # of the training itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where a setting or a file is wrong (one line says which)."""
+    """Returns the exit status: 0; 130 after Ctrl-C; 2 where a setting or a file is wrong, the loss
+    is not finite, or memory or disk are too small. One line says what happened and what to do.
+    """
     parser = argparse.ArgumentParser(prog="python -m shnet_lib.training", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--preset", default="quick", help=f"one of {', '.join(PRESETS)}")
@@ -41,12 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides["dataset"] = given.dataset
         config = configure(given.preset, **overrides)
         report = run(config, given.data, given.run, given.resume).report
-    except (ConfigError, DataError, WeightsError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except KNOWN_ERRORS as error:
+        say(f"error: {error}")
         return 2
+    except KeyboardInterrupt:
+        if PartialState().is_main_process:
+            say(how_to_go_on(given.run))
+        return INTERRUPTED
     if PartialState().is_main_process:
         print(json.dumps(report))
     return 0
+
+
+def say(line: str) -> None:
+    """Print to stderr, above the progress bar where one stands there."""
+    tqdm.write(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
            last/                            everything that resuming needs (accelerate's state)
            best/                            a trained network that `load_shnet` reads
            history.csv, metrics.json        what was measured
+           lock                             held while a run is at work in the folder
 
 A folder is written beside its place, flushed to the disk and then renamed: a crash leaves the old
 one or the new one, never a half.
@@ -18,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def load_shnet(
         CheckpointError: a file is missing or damaged, or the backbone is not the one trained with.
         WeightsError: the weights belong to another architecture, or the backbone's are not there.
     """
-    folder = Path(folder)
+    folder = _whole(Path(folder))
     config = TrainConfig.from_dict(read_json(folder / "config.json"))
     vocabulary = Vocabulary.from_dict(read_json(folder / "vocabulary.json"))
     backbone = read_json(folder / "backbone.json")
@@ -116,6 +117,7 @@ def load_shnet(
 
 def load_weights_into(network: SHNet, folder: Path, config: TrainConfig) -> None:
     """Put the weights of a saved network into one of the same settings that already stands."""
+    folder = _whole(folder)
     _fill(network, _read_weights(folder / "model.safetensors"), config, folder)
 
 
@@ -175,19 +177,26 @@ def keep_evaluation(
     vocabulary: Vocabulary,
     accelerator: Accelerator,
 ) -> None:
-    """Put an evaluation into the history; write best/ if it is the best, history.csv and last/."""
+    """Put an evaluation into the history; write best/ if it is the best, history.csv and last/.
+
+    Raises:
+        CheckpointError: the disk is full, or cannot be written for another reason. What was saved
+            before is whole.
+    """
     state["history"].append(row)
     state["without_gain"] += 1
-    if state["best"] is None or row["val_overall_iou"] > state["best"]["val_overall_iou"]:
+    is_best = state["best"] is None or row["val_overall_iou"] > state["best"]["val_overall_iou"]
+    if is_best:
         state["best"], state["without_gain"] = row, 0
-        if accelerator.is_main_process:
+    with _room_for(_bytes_to_keep(network), run_folder):
+        if accelerator.is_main_process and is_best:
             val = {key[4:]: value for key, value in row.items() if key.startswith("val_")}
             card = {"command": config.command(), "seed": config.seed}
             card |= {"step": row["step"], "val": val}
             save_model(run_folder / "best", network, config, vocabulary, card)
-    if accelerator.is_main_process:
-        write_table(run_folder / "history.csv", state["history"])
-    save_progress(run_folder, accelerator, state)
+        if accelerator.is_main_process:
+            write_table(run_folder / "history.csv", state["history"])
+        save_progress(run_folder, accelerator, state)
 
 
 def save_progress(run_folder: Path, accelerator: Accelerator, progress: Mapping[str, Any]) -> None:
@@ -196,14 +205,12 @@ def save_progress(run_folder: Path, accelerator: Accelerator, progress: Mapping[
     The folders of all processes are one and the same (a shared file system).
     """
     last = run_folder / "last"
-    if accelerator.is_main_process:
-        _clear(_staging(last))
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(_staging(last)))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_json(_staging(last) / "progress.json", progress)
-        _commit(last)
+    with replacing(last) if accelerator.is_main_process else nullcontext(_staging(last)) as new:
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(new))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_json(new / "progress.json", progress)
     accelerator.wait_for_everyone()
 
 
@@ -217,9 +224,10 @@ def load_progress(run_folder: Path, accelerator: Accelerator) -> dict[str, Any]:
     last = run_folder / "last"
     if not has_progress(run_folder):
         raise CheckpointError(
-            f"{run_folder.absolute()} ended before its first evaluation: begin it anew"
+            f"{run_folder.absolute()} ended before its first evaluation and has nothing to resume: "
+            "begin it anew, without resume"
         )
-    progress = read_json(_whole(last) / "progress.json")
+    progress = read_progress(run_folder)
     if progress["processes"] != accelerator.num_processes:
         raise CheckpointError(
             f"{last.absolute()} was written by {progress['processes']} processes, this run has "
@@ -233,6 +241,36 @@ def has_progress(run_folder: Path) -> bool:
     return _whole(run_folder / "last").is_dir()
 
 
+def read_progress(run_folder: Path) -> dict[str, Any]:
+    """How far the run came: its step, history, best row and seconds at the last evaluation."""
+    return read_json(_whole(run_folder / "last") / "progress.json")
+
+
+def _bytes_to_keep(network: SHNet) -> int:
+    """What an evaluation writes at most: the weights twice (best/, last/), and for each weight that
+    is trained the two averages of AdamW (last/). The old folders stay until the new ones stand."""
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    trained = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
+    return 2 * weights + 2 * trained
+
+
+@contextmanager
+def _room_for(needed: int, folder: Path) -> Iterator[None]:
+    """Raise CheckpointError, with the bytes `needed` and free, where the block cannot write.
+
+    Python, torch and safetensors have each their own kind of error for a full disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        free = shutil.disk_usage(folder).free
+        raise CheckpointError(
+            f"{folder.absolute()} could not be written ({error}): an evaluation writes "
+            f"{needed:,} bytes, and {free:,} are free. What was saved before is whole: make room, "
+            "or move the folder to another disk, and resume"
+        ) from error
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -243,10 +281,10 @@ def replacing(folder: Path) -> Iterator[Path]:
     _clear(_staging(folder))
     try:
         yield _staging(folder)
+        _commit(folder)
     except BaseException:
-        shutil.rmtree(_staging(folder))
+        shutil.rmtree(_staging(folder), ignore_errors=True)
         raise
-    _commit(folder)
 
 
 def _staging(folder: Path) -> Path:

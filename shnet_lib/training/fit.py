@@ -1,6 +1,7 @@
 """Training, section 4.2: AdamW, polynomial decay, binary cross-entropy on every pixel.
 
-The loop is `fit`; what stands below it are its parts, in the order of their use.
+`fit` keeps the run's folder and calls `train`, which is the loop; what stands below it are its
+parts, in the order of their use.
 """
 
 import math
@@ -35,10 +36,12 @@ from shnet_lib.training.checkpoint import (
 )
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import evaluate, to_device
+from shnet_lib.training.interruption import way_on
 from shnet_lib.training.meter import Meter
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
+    alone_in,
     grayscale_some,
     make_accelerator,
     make_dataset,
@@ -70,7 +73,7 @@ def fit(
     """Train a network and keep the one with the best overall IoU on the validation split.
 
     On a CPU the same settings and data give the same figures, bit for bit, and so does a run that
-    was interrupted and resumed.
+    was interrupted, or killed, and resumed.
 
     Args:
         data: the expressions by split; `config.train_split` and `config.val_split` are used.
@@ -79,13 +82,29 @@ def fit(
 
     Raises:
         CheckpointError: the folder holds a run already and `resume` is False; or there is nothing
-            to resume, or it belongs to other settings, other words or another number of processes.
+            to resume, or it belongs to other settings, other words or another number of processes;
+            or another run is at work in the folder; or the disk is full.
         FloatingPointError: the loss or a weight became infinite or NaN. The last good state stays
             on disk.
         ConfigError: the batch cannot be shared by the processes, or GloVe's file is not named.
+        MemoryError: the GPU's memory, or the one for cached features, does not suffice.
+        Interrupted: Ctrl-C; the run can be resumed from its last evaluation.
     """
     accelerator = make_accelerator(config)
     run_folder = Path(run_folder)
+    with alone_in(run_folder, accelerator), way_on(config, run_folder):
+        return train(config, data, run_folder, resume, on_evaluation, accelerator)
+
+
+def train(
+    config: TrainConfig,
+    data: Mapping[str, Sequence[Expression]],
+    run_folder: Path,
+    resume: bool,
+    on_evaluation: Callable[[list[dict[str, Any]]], None] | None,
+    accelerator: Accelerator,
+) -> FitResult:
+    """What `fit` does, in a folder that no other run writes into."""
     set_seed(config.seed)
     train_texts = (expression.text for expression in data[config.train_split])
     vocabulary = Vocabulary.from_texts(train_texts, config.min_count, config.keep_numbers)

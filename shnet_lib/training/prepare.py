@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
@@ -42,6 +44,33 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             "set the environment variable ACCELERATE_USE_CPU=true"
         )
     return accelerator
+
+
+@contextmanager
+def alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keep other runs out of the folder as long as the block lasts.
+
+    The main process holds the lock for all. When it is killed, the system takes the lock away.
+
+    Raises:
+        CheckpointError: another run is at work in the folder.
+    """
+    if not accelerator.is_main_process:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CheckpointError(
+            f"{folder.absolute()}: another run is at work in this folder. Wait for it, end it, or "
+            "name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_folder(
@@ -125,6 +154,12 @@ class MicroBatches:
             raise ConfigError(
                 f"batch_size = {config.batch_size} has to divide into {world} processes x "
                 f"{config.accumulate} (accumulate) shares of 2 or more: BatchNorm needs two"
+            )
+        if len(dataset) < 2 * shares:
+            raise ConfigError(
+                f"{len(dataset)} training expressions are too few for {world} processes x "
+                f"{config.accumulate} (accumulate) shares of 2 or more, whatever batch_size is "
+                f"({config.batch_size}): BatchNorm needs two"
             )
         self.shares = [
             ImageBatchSampler(

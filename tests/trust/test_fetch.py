@@ -366,7 +366,7 @@ def test_a_damaged_glove_is_deleted_and_fetched_again(published, tmp_path):
     published.answers["/glove.840B.300d.zip"].content = (
         good[:at] + bytes(byte ^ 255 for byte in good[at : at + 20]) + good[at + 20 :]
     )
-    with pytest.raises(FetchError, match="glove.840B.300d.zip: damaged .* run this again"):
+    with pytest.raises(FetchError, match="glove.840B.300d.zip is damaged .* run this again"):
         fetch(published, tmp_path, glove=True)
     assert not (tmp_path / "glove" / GLOVE_TEXT).exists()
     published.answers["/glove.840B.300d.zip"].content = good

@@ -10,9 +10,12 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
+from shnet_lib.data.errors import DataError
 from shnet_lib.data.fetch.download import FetchError, disk_error, require_space
 
 REMEDY = "Delete it and fetch it again, from a place you trust."
@@ -93,20 +96,33 @@ def unpack(path: Path, targets: Mapping[str, Path], limit: int) -> None:
     for name, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         require_space(target.parent, members[name].file_size)
-        part = target.with_name(target.name + ".part")
-        try:
-            with (
-                zipfile.ZipFile(path) as archive,
-                archive.open(members[name]) as source,
-                part.open("wb") as file,
-            ):
-                shutil.copyfileobj(source, file, 2**20)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, target)
-        except Exception as error:  # a damaged zip can raise nearly every kind of error
-            raise disk_error(error, part) or FetchError(
-                f"{path.absolute()}: {name!r} is damaged ({error}). {REMEDY}"
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
+        with (
+            written_whole(target, f"{path.absolute()}: {name!r}", REMEDY) as file,
+            zipfile.ZipFile(path) as archive,
+            archive.open(members[name]) as source,
+        ):
+            shutil.copyfileobj(source, file, 2**20)
+
+
+@contextmanager
+def written_whole(path: Path, source: str, remedy: str) -> Iterator[BinaryIO]:
+    """A file to write into what is read from a zip; it gets its name when the block ends well.
+
+    What cannot be written is DiskFull. Any other error but a DataError is the zip's: FetchError
+    "`source` is damaged", with the remedy.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged zip can raise nearly every kind of error
+        raise disk_error(error, part) or FetchError(
+            f"{source} is damaged ({error}). {remedy}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

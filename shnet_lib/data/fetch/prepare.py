@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from shnet_lib.data import splits_of
 from shnet_lib.data.errors import DataError
-from shnet_lib.data.fetch.archive import check_zip, read_members, unpack
-from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, disk_error, download
+from shnet_lib.data.fetch.archive import check_zip, read_members, unpack, written_whole
+from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, download
 from shnet_lib.data.fetch.photos import LocalPhotos, fetch_photos
 from shnet_lib.data.fetch.sources import ARCHIVED_AT, MIRRORS, PUBLISHED, Sources
 from shnet_lib.data.refer import COCO, DATASETS, load_refs, read_records
@@ -261,33 +261,20 @@ def keep_words(archive: Path, words: list[str], target: Path) -> int:
         raise FetchError(f"{archive.absolute()}: holds {len(texts)} texts and not one. Delete it.")
     entry = next(iter(texts.values()))
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     kept = 0
-    try:
-        with (
-            zipfile.ZipFile(archive) as zipped,
-            zipped.open(entry) as packed,
-            _bar(f"{archive.name}: read", entry.file_size) as bar,
-            part.open("wb") as file,
-        ):
-            lines = select_glove_lines(io.BufferedReader(packed, 2**20), words, archive)[1]
-            for _, _, line in lines:
-                file.write(line)
-                kept += 1
-                bar.update(packed.tell() - bar.n)
-            file.flush()
-            os.fsync(file.fileno())
+    with (
+        written_whole(target, str(archive.absolute()), "It is deleted; run this again.") as file,
+        zipfile.ZipFile(archive) as zipped,
+        zipped.open(entry) as packed,
+        _bar(f"{archive.name}: read", entry.file_size) as bar,
+    ):
+        lines = select_glove_lines(io.BufferedReader(packed, 2**20), words, archive)[1]
+        for _, _, line in lines:
+            file.write(line)
+            kept += 1
+            bar.update(packed.tell() - bar.n)
         if not kept:
             raise FetchError(f"{archive.absolute()}: holds no vector of any of the words.")
-        os.replace(part, target)
-    except DataError:
-        raise
-    except Exception as error:  # a damaged zip can raise nearly every kind of error
-        raise disk_error(error, part) or FetchError(
-            f"{archive.absolute()}: damaged ({error}). It is deleted; run this again."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return kept
 
 
