@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="all but pipe if not given")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default %(default)s)")
     parser.add_argument("--data", type=Path, help="folder of a data set with photos, for pipe")
     parser.add_argument("--dataset", default="unc", help="its name (default %(default)s)")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder to write into")

@@ -62,7 +62,7 @@ def measure_pipe(data: Path, dataset: str, image_size: int, repeats: int) -> dic
 
             batches = list(sampler)
             rates[f"expressions in batches, {name}"] = (
-                BATCH * len(batches) / _seconds(read, batches, repeats)
+                sampler.batch_size * len(batches) / _seconds(read, batches, repeats)
             )
         torch.set_num_threads(threads)
     return found | {f"{name} a second": rate for name, rate in rates.items()}
