@@ -103,9 +103,9 @@ def literal_version(network: SHNet) -> LiteralSHNet:
     """The literal network with the same weights and buffers."""
     state = network.state_dict()
     vectors = state["word_encoder.embedding.weight"]
-    literal = LiteralSHNet(network.config, *vectors.shape[:1], vectors)
+    literal = LiteralSHNet(network.config, len(vectors), vectors)
     literal.load_state_dict(state | {CONV_3D: as_conv_3d(state[CONV_3D])})
-    return literal.to(vectors.dtype).train(network.training)
+    return literal.train(network.training)
 
 
 def as_conv_3d(weight: Tensor) -> Tensor:

@@ -54,14 +54,15 @@ class ConvolveDoubled(nn.Conv2d):
     def forward(self, context: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', 2H, 2W)."""
         height, width = context.shape[-2:]
-        across, down = doubling(width, context), doubling(height, context)
-        rows = []
-        for kernel_row in self.weight.unbind(2):  # (C', C, 3), a third of the taps at a time
-            kernel = kernel_row.transpose(1, 2).flatten(0, 1)[:, :, None, None]  # (3C', C, 1, 1)
-            taps = F.conv2d(context, kernel).unflatten(1, (-1, 3))  # (B, C', 3, H, W)
-            rows.append(torch.einsum("bcthw,twj->bchj", taps, across))  # (B, C', H, 2W)
-        doubled = torch.einsum("bcthj,thi->bcij", torch.stack(rows, dim=2), down)
-        return doubled + self.bias.type_as(doubled)[:, None, None]
+        across, down = doubling(width, context), doubling(height, context).transpose(1, 2)
+        doubled = self.bias.type_as(context)[:, None, None]
+        for kernel_row, below in zip(self.weight.unbind(2), down, strict=True):
+            # (C', C, 3), three taps side by side -> (3C', C, 1, 1)
+            mixed = F.conv2d(context, kernel_row.transpose(1, 2).flatten(0, 1)[:, :, None, None])
+            mixed = mixed.unflatten(1, (-1, 3))  # (B, C', 3, H, W)
+            row = torch.einsum("bcthw,twj->bchj", mixed, across)  # (B, C', H, 2W)
+            doubled = doubled + below @ row  # (2H, H) @ (B, C', H, 2W) -> (B, C', 2H, 2W)
+        return doubled
 
 
 def doubling(length: int, like: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class TrainConfig:
     workers: int = 0  # processes that read images
     cache_features: bool = False  # frozen features of every image once, in memory
     cache_images: str | None = None  # folder that keeps the resized photos in one file a split
-    recompute: bool = False  # compute SFM and the decoder twice instead of keeping what they made
+    recompute: bool = False  # activation checkpointing: compute twice instead of keeping
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

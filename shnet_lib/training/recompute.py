@@ -17,13 +17,14 @@ from shnet_lib.model.shnet import SHNet
 
 
 def recompute_activations(network: SHNet) -> None:
-    """From now on SFM and the decoder compute twice what they would have kept.
+    """From now on every part from the projections to the decoder computes twice what it would keep.
 
-    These two keep the most. The decoder recomputes step by step, so that never more than one step's
-    activations come back at once.
+    The decoder recomputes step by step, so that never more than one step's activations come back
+    at once.
     """
     sfm = [] if network.sfm is None else [network.sfm]
-    for part in (*sfm, network.aspp, *network.upsample.steps):
+    decoder = (network.aspp, *network.upsample.steps)
+    for part in (*network.projections, *sfm, network.fusion, *decoder):
         part.forward = partial(
             checkpoint,
             part.forward,
