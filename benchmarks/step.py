@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from benchmarks.literal import CONV_3D, as_conv_3d, literal_version
+from benchmarks.memory import arithmetic
 from benchmarks.sizes import WORDS, make_batch, make_network
 from benchmarks.timing import forward_backward, in_turns, run_part
 from shnet_lib.model.shnet import ModelConfig, SHNet
@@ -169,5 +170,5 @@ def _parts(literal: SHNet, library: SHNet, batch: dict) -> dict[str, dict[str, C
 
 
 def _look(network: SHNet, images: torch.Tensor, precision: torch.dtype) -> None:
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+    with arithmetic(precision):
         network.backbone(images)

@@ -35,13 +35,19 @@ def start(script: str, *arguments, processes: int = 1) -> subprocess.CompletedPr
     """The script in as many processes, which torchrun starts; one starts without it."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), str(HERE / script)]
-    return subprocess.run(
+    with subprocess.Popen(
         [*command, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=os.environ | ENVIRONMENT,
-        timeout=240,
-    )
+    ) as process:
+        try:
+            printed, said = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun then ends its processes; killed, it would leave them
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, printed, said)
 
 
 @pytest.fixture(scope="module", params=STEPS)
