@@ -18,7 +18,7 @@ REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
 GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 
 .DEFAULT_GOAL := help
-.PHONY: help lab train lessons exercises reset test test-long data lock clean
+.PHONY: help lab train lessons exercises reset test test-long bench data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
 lab lessons test: override DATA := data/refshapes
@@ -55,6 +55,9 @@ test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the n
 
 test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
 	$(BIN)/python -m pytest -m long
+
+bench: $(INSTALLED)  ## measure speed and memory, a quarter of an hour: docs/performance.md
+	$(BIN)/python -m benchmarks
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
 	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))

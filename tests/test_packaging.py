@@ -87,7 +87,8 @@ def imported(folder: Path) -> set[str]:
 
 def undeclared(folder: str, declared: list[Requirement]) -> dict[str, list[str]]:
     """Imported module -> its distributions, where pyproject.toml declares none of them."""
-    ours = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"shnet_lib", "tests"}
+    ours = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    ours |= {"benchmarks", "shnet_lib", "tests"}
     outside = imported(ROOT / folder) - set(sys.stdlib_module_names) - ours
     names = {canonicalize_name(requirement.name) for requirement in declared}
     providers = importlib.metadata.packages_distributions()

@@ -6,6 +6,7 @@ run once an image, so the sampler draws images and takes several of their expres
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from shnet_lib.data.errors import DataError
 from shnet_lib.data.expression import Expression
 from shnet_lib.data.images import read_pixels
 from shnet_lib.data.text import Vocabulary, tokenize
@@ -56,7 +58,8 @@ class ReferringDataset(Dataset):
     Its keys are not numbers but tuples of expression indices that share one image, as
     `ImageBatchSampler` yields them. With `evaluation=True` each target keeps its photo's own size.
     `levels`, if set, are three tensors (images, C_l, h_l, w_l) of frozen features: they are then
-    handed out in place of the image.
+    handed out in place of the image. `resized_photos`, if set, is a numpy file (images, 3, S, S) of
+    uint8 from which images are read in place of their photos.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ReferringDataset(Dataset):
         self.evaluation = evaluation
         self.transform = resize_and_normalize(image_size)
         self.levels: list[Tensor] | None = None
+        self.resized_photos: Path | None = None
 
         texts = [expression.text for expression in expressions]
         self.words = [vocabulary.encode(text, max_words) for text in texts]
@@ -105,6 +109,20 @@ class ReferringDataset(Dataset):
         pixels = read_pixels(first.image_path, first.height, first.width)
         return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
 
+    def _read_resized(self, row: int) -> tv_tensors.Image:
+        """The photo at (3, S, S) uint8. Each process maps the file itself; nothing is handed over.
+
+        Raises DataError where the file is damaged.
+        """
+        try:
+            photos = np.load(self.resized_photos, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.resized_photos} is missing or damaged ({error}): delete it, and the next "
+                "run makes it again"
+            ) from error
+        return tv_tensors.Image(torch.from_numpy(np.array(photos[row])))
+
     def __getitem__(self, indices: tuple[int, ...]) -> dict:
         expressions = [self.expressions[i] for i in indices]
         row = self.image_row[expressions[0].image_path]
@@ -121,7 +139,8 @@ class ReferringDataset(Dataset):
         """The image (3, S, S) and the `target` masks (expressions, S, S), where needed."""
         parts = {}
         if self.levels is None:
-            parts["image"] = self.read_image(row)
+            read = self._read_resized if self.resized_photos else self.read_image
+            parts["image"] = read(row)
         if not self.evaluation:
             parts["target"] = tv_tensors.Mask(torch.stack(masks))
         together = self.transform(parts)

@@ -42,8 +42,42 @@ def _conv_norm_relu(inputs: int, outputs: int, kernel: int, rate: int = 1) -> nn
     )
 
 
+class ConvolveDoubled(nn.Conv2d):
+    """A 3 x 3 convolution of the map doubled bilinearly, without doubling all of its channels.
+
+    A convolution mixes channels and adds up neighbours; bilinear doubling only adds up neighbours.
+    So the channels can be mixed before the doubling, where the map has a quarter of the cells: one
+    1 x 1 convolution a tap of the kernel. What is left is to double each tap's map, shift it by the
+    tap and add all up: one small matrix for the columns and one for the rows.
+    """
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', 2H, 2W)."""
+        height, width = context.shape[-2:]
+        across, down = doubling(width, context), doubling(height, context).transpose(1, 2)
+        doubled = self.bias.type_as(context)[:, None, None]
+        for kernel_row, below in zip(self.weight.unbind(2), down, strict=True):
+            # (C', C, 3), three taps side by side -> (3C', C, 1, 1)
+            mixed = F.conv2d(context, kernel_row.transpose(1, 2).flatten(0, 1)[:, :, None, None])
+            mixed = mixed.unflatten(1, (-1, 3))  # (B, C', 3, H, W)
+            row = torch.einsum("bcthw,twj->bchj", mixed, across)  # (B, C', H, 2W)
+            doubled = doubled + below @ row  # (2H, H) @ (B, C', H, 2W) -> (B, C', 2H, 2W)
+        return doubled
+
+
+def doubling(length: int, like: Tensor) -> Tensor:
+    """For each of three taps, how much each cell says to each cell of the double: (3, L, 2L).
+
+    The corners stand on the corners. The first tap looks one cell of the double back, the last one
+    ahead; outside there are zeros.
+    """
+    cells = torch.eye(length, dtype=like.dtype, device=like.device)
+    doubled = F.interpolate(cells[None], scale_factor=2, mode="linear", align_corners=True)
+    return F.pad(doubled, (1, 1)).unfold(2, 2 * length, 1).squeeze(0).transpose(0, 1)
+
+
 class UpsamplingConvolution(nn.Module):
-    """3 x 3 convolutions with BatchNorm, ReLU and dropout; the map doubles after the first two.
+    """3 x 3 convolutions with BatchNorm, ReLU and dropout; the second and third double the map.
 
     `widths` are the channels after each; a last 3 x 3 convolution leaves one channel of logits.
     The released code's is (512, 512, 512, 256).
@@ -51,24 +85,19 @@ class UpsamplingConvolution(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
         super().__init__()
-        inputs = (channels, *widths[:-1])
+        inputs, outputs = (channels, *widths), (*widths, 1)
+        convolutions = [
+            (ConvolveDoubled if i in (1, 2) else nn.Conv2d)(before, after, 3, padding=1)
+            for i, (before, after) in enumerate(zip(inputs, outputs, strict=True))
+        ]
         self.steps = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-                nn.Dropout2d(dropout),
-            )
-            for before, after in zip(inputs, widths, strict=True)
+            nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout2d(dropout))
+            for conv, after in zip(convolutions, widths, strict=False)
         )
-        self.logits = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.logits = convolutions[-1]
 
     def forward(self, context: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1, 4H, 4W)."""
-        for i, step in enumerate(self.steps):
+        for step in self.steps:
             context = step(context)
-            if i < 2:
-                context = F.interpolate(
-                    context, scale_factor=2, mode="bilinear", align_corners=True
-                )
         return self.logits(context)

@@ -17,6 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from shnet_lib.data import DataError, splits_of
 from shnet_lib.model.shnet import ModelConfig
 
+# What a run computes does not depend on these.
+SAME_RESULT = ("workers", "cache_images", "recompute")
+
 
 class ConfigError(ValueError):
     """A setting that does not exist, or a value that it cannot take."""
@@ -60,7 +63,8 @@ class TrainConfig:
     patience: int | None = None  # stop after so many evaluations without a better one
     workers: int = 0  # processes that read images
     cache_features: bool = False  # frozen features of every image once, in memory
-    compile: bool = False  # torch.compile
+    cache_images: str | None = None  # folder that keeps the resized photos in one file a split
+    recompute: bool = False  # activation checkpointing: compute twice instead of keeping
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -86,6 +90,11 @@ class TrainConfig:
             raise ConfigError(
                 "cache_features keeps one version of each image, grayscale_probability asks for "
                 "two: set one of them to its default"
+            )
+        if self.cache_features and self.cache_images:
+            raise ConfigError(
+                "cache_features keeps what the backbone makes of each image, so that cache_images "
+                "would never be read: set one of them to its default"
             )
         if self.batch_size % self.accumulate:
             raise ConfigError(
@@ -125,7 +134,7 @@ class TrainConfig:
         return ", ".join(
             f"{name} was {own[name]!r}, is {others[name]!r}"
             for name in own
-            if own[name] != others[name] and name != "workers"
+            if own[name] != others[name] and name not in SAME_RESULT
         )
 
     def command(self) -> str:

@@ -48,6 +48,7 @@ from shnet_lib.training.prepare import (
     open_folder,
     read_word_vectors,
 )
+from shnet_lib.training.recompute import recompute_activations
 
 FUSED_ADAMW = ("cpu", "cuda", "mps")  # the devices that have it
 
@@ -128,8 +129,8 @@ def train(
         fused=accelerator.device.type in FUSED_ADAMW,
     )
     schedule = LambdaLR(optimizer, lambda step: polynomial_decay(step, steps, config.decay_power))
-    if config.compile:
-        network.compile(dynamic=True)  # the number of images and of words changes with each batch
+    if config.recompute:
+        recompute_activations(network)
     model, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(schedule)
     set_seed(config.seed, device_specific=True)  # each process drops its own features

@@ -20,7 +20,7 @@ from shnet_lib.data.dataset import (
     ReferringDataset,
 )
 from shnet_lib.data.text import Vocabulary, read_glove
-from shnet_lib.training.cache import cache_levels
+from shnet_lib.training.cache import cache_images, cache_levels
 from shnet_lib.training.checkpoint import CheckpointError, has_progress, read_json, write_json
 from shnet_lib.training.config import ConfigError, TrainConfig
 
@@ -131,9 +131,11 @@ def make_dataset(
     backbone: nn.Module,
     evaluation: bool = False,
 ) -> ReferringDataset:
-    """The data set of a split; with the frozen features of its images where the settings say so."""
+    """The data set of a split; with what its images always give kept, where the settings say so."""
     size, words = config.model.image_size, config.max_words
     dataset = ReferringDataset(list(expressions), vocabulary, size, words, evaluation)
+    if config.cache_images:
+        dataset.resized_photos = cache_images(dataset, Path(config.cache_images), config.workers)
     if config.cache_features:
         dataset.levels = cache_levels(backbone, dataset, config.workers)
     return dataset

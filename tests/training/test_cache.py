@@ -1,13 +1,19 @@
-"""Frozen features kept once are the features the network would make each time."""
+"""What is kept of an image is what would be made each time: frozen features, resized photos."""
 
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from training_helpers import tiny
+from training_helpers import read_squares, tiny
 
+from shnet_lib.data import DataError
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.shnet import SHNet
-from shnet_lib.training.cache import Photos, cache_levels
+from shnet_lib.training.cache import Photos, cache_images, cache_levels
 from shnet_lib.training.fit import fit
 
 
@@ -76,3 +82,90 @@ def test_features_beyond_half_precision_are_refused(squares, made):
     dataset = ReferringDataset(squares["train"], made[0], 32)
     with pytest.raises(ValueError, match="float16.*cache_features=False"):
         cache_levels(Loud(), dataset)
+
+
+# --- resized photos -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(squares_folder, tmp_path):
+    """A copy of the data set whose files a test may change, and a folder for the cache."""
+    data = shutil.copytree(squares_folder, tmp_path / "data")
+
+    def dataset(size=32, split="train", evaluation=False):
+        expressions = read_squares(data)[split]
+        vocabulary = Vocabulary.from_texts(expression.text for expression in expressions)
+        return ReferringDataset(expressions, vocabulary, size, evaluation=evaluation)
+
+    return dataset, tmp_path / "cache"
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_batches_of_resized_photos_are_the_same_bits(photos, evaluation):
+    dataset, folder = photos
+    plain, cached = dataset(evaluation=evaluation), dataset(evaluation=evaluation)
+    cached.resized_photos = cache_images(cached, folder)
+    assert np.load(cached.resized_photos).shape == (6, 3, 32, 32)
+    for group in ImageBatchSampler(plain, 8, 4, seed=3):
+        one, other = (collate([data[i] for i in group]) for data in (plain, cached))
+        assert one.keys() == other.keys()
+        assert torch.equal(one["images"], other["images"])
+        name = "targets" if evaluation else "target"
+        assert all(torch.equal(*pair) for pair in zip(one[name], other[name], strict=True))
+    expected = plain[(0,)]["image"]
+    for path in plain.image_paths:
+        path.unlink()  # nobody reads them now
+    assert torch.equal(cached[(0,)]["image"], expected)
+
+
+def test_training_on_resized_photos_is_training_on_photos(squares, tmp_path):
+    """With loader workers, which map the file themselves; bit for bit."""
+    config = tiny(steps=2, evaluate_every=1, grayscale_probability=0.5)
+    cached = replace(config, cache_images=str(tmp_path / "cache"), workers=1)
+    plain, kept = (
+        fit(each, squares, tmp_path / str(each.workers)).history for each in (config, cached)
+    )
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2  # of train and of val
+    for one, other in zip(plain, kept, strict=True):
+        assert one["loss"] == other["loss"]
+        assert one["val_overall_iou"] == other["val_overall_iou"]
+
+
+def test_a_file_is_made_once_for_the_same_photos_and_size(photos):
+    dataset, folder = photos
+    first = cache_images(dataset(), folder)
+    made = first.stat().st_mtime_ns
+    assert cache_images(dataset(), folder) == first and first.stat().st_mtime_ns == made
+    others = [cache_images(dataset(size=24), folder), cache_images(dataset(split="val"), folder)]
+    photo = dataset().image_paths[3]
+    os.utime(photo, ns=(0, 0))  # fetched again
+    others.append(cache_images(dataset(), folder))
+    assert len({first, *others}) == 4
+    assert all(path.exists() for path in (first, *others))
+
+
+def test_a_half_written_file_is_never_read(photos):
+    dataset, folder = photos
+    whole = dataset().image_paths[4].read_bytes()
+    dataset().image_paths[4].write_bytes(whole[:200])
+    with pytest.raises(DataError, match="005.png"):
+        cache_images(dataset(), folder)  # interrupted at the fifth photo
+    assert [path.suffix for path in folder.iterdir()] in ([], [".lock"])
+
+    dataset().image_paths[4].write_bytes(whole)
+    path = cache_images(dataset(), folder)
+    expected = path.read_bytes()
+    path.unlink()
+    path.with_suffix(".new").write_bytes(expected[:2000])  # what a power cut leaves
+    assert cache_images(dataset(), folder) == path
+    assert path.read_bytes() == expected
+    assert not path.with_suffix(".new").exists()
+
+
+def test_a_file_that_was_cut_short_later_is_named(photos):
+    dataset, folder = photos
+    cached = dataset()
+    cached.resized_photos = cache_images(cached, folder)
+    os.truncate(cached.resized_photos, 5000)
+    with pytest.raises(DataError, match="photos-32-.*npy.*delete it"):
+        cached[(0,)]

@@ -105,7 +105,7 @@ def test_an_unknown_preset_or_dataset_is_answered_with_what_exists():
         ("batch_size", None, "a whole number"),
         ("learning_rate", "1e-3", "a number"),
         ("learning_rate", True, "a number"),
-        ("compile", 1, "true or false"),
+        ("recompute", 1, "true or false"),
         ("dataset", 1, "a text"),
         ("precision", "fp8", "'no', 'bf16', 'fp16'"),
         ("model.grid", 4.0, "a whole number"),
@@ -143,6 +143,8 @@ def test_values_that_contradict_each_other_are_refused():
         configure("quick", batch_size=10, accumulate=3)
     with pytest.raises(ConfigError, match="cache_features"):
         configure("quick", cache_features=True, grayscale_probability=0.3)
+    with pytest.raises(ConfigError, match="cache_features.*cache_images"):
+        configure("quick", cache_features=True, cache_images="folder")
     with pytest.raises(ConfigError, match="no split of gref 'testA'.*train, val"):
         configure("gref", train_split="testA")
     with pytest.raises(ConfigError, match="no split of unc 'vall'. Did you mean 'val'"):
@@ -158,7 +160,7 @@ def test_a_command_line_is_read_as_the_types_of_the_settings():
         "model.fusion=none",
         "steps=100",
         "learning_rate=1e-3",
-        "compile=true",
+        "recompute=true",
         "keep_numbers=False",
         "patience=none",
         "glove=/a=b/glove.txt",
@@ -171,7 +173,7 @@ def test_a_command_line_is_read_as_the_types_of_the_settings():
         "model.fusion": "none",
         "steps": 100,
         "learning_rate": 1e-3,
-        "compile": True,
+        "recompute": True,
         "keep_numbers": False,
         "patience": None,
         "glove": "/a=b/glove.txt",
@@ -184,7 +186,7 @@ def test_a_command_line_is_read_as_the_types_of_the_settings():
 
 
 @pytest.mark.parametrize(
-    "text", ["steps", "steps=1.5", "compile=yes", "precision=half", "model.decoder_widths=a,b"]
+    "text", ["steps", "steps=1.5", "recompute=yes", "precision=half", "model.decoder_widths=a,b"]
 )
 def test_a_command_line_of_the_wrong_type_is_refused(text):
     with pytest.raises(ConfigError, match=text.split("=")[0]):
@@ -204,7 +206,9 @@ def test_saved_settings_of_another_version_are_refused():
 def test_differences_name_what_would_change_a_run():
     config = configure("quick")
     assert config.differences(config) == ""
-    assert config.differences(configure("quick", workers=5)) == ""
+    same = {"workers": 5, "recompute": True, "cache_features": False}
+    other = configure("quick", **same, cache_images="kept")
+    assert config.differences(other) == "cache_features was True, is False"
     other = configure("quick", seed=9, **{"model.fusion": "none"})
     assert config.differences(other) == "model.fusion was 'hcam', is 'none', seed was 0, is 9"
 

@@ -1,9 +1,13 @@
-"""Two processes (gloo, CPU) compute what one computes."""
+"""Several processes (gloo, CPU) compute what one computes, and end when one of them ends."""
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,31 +22,53 @@ from shnet_lib.training.checkpoint import load_shnet
 from shnet_lib.training.evaluate import Evaluation, evaluate
 from shnet_lib.training.fit import fit, train_step
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+HERE = Path(__file__).parent
+STEPS = {2: 30, 4: 4}  # two learn, four only compute the same
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "ACCELERATE_USE_CPU": "true",
+    "PYTHONPATH": str(HERE.parents[1]),  # this very package, installed or not
+}
 
 
-@pytest.fixture(scope="module")
-def launched(squares_folder, tmp_path_factory):
-    """The script's folder and what it printed."""
-    out = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(SCRIPT), str(squares_folder), str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment["PYTHONPATH"] = str(SCRIPT.parents[2])  # this very package, installed or not
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+def start(script: str, *arguments, processes: int = 1) -> subprocess.CompletedProcess:
+    """The script in as many processes, which torchrun starts; one starts without it."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(torchrun if processes > 1 else []), str(HERE / script)]
+    with subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | ENVIRONMENT,
+    ) as process:
+        try:
+            printed, said = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun then ends its processes; killed, it would leave them
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, printed, said)
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def launched(request, squares_folder, tmp_path_factory):
+    """The number of processes, the script's folder and what it printed."""
+    out = tmp_path_factory.mktemp("several")
+    steps = STEPS[request.param]
+    result = start("several_processes.py", squares_folder, out, steps, processes=request.param)
     assert result.returncode == 0, result.stderr[-4000:]
-    return out, result.stdout
+    return request.param, out, result.stdout
 
 
 def test_gradients_are_those_of_one_process_that_accumulates(launched, squares):
-    out, _ = launched
-    config = tiny(accumulate=2)
+    processes, out, _ = launched
+    config = tiny(accumulate=processes)
     vocabulary, micro_batches = first_micro_batches(config, squares)
     set_seed(config.seed)
     network = SHNet(config.model, len(vocabulary))
     train_step(network, micro_batches, Accelerator(), config)
     expected = {k: p.grad for k, p in network.named_parameters() if p.grad is not None}
-    for rank in (0, 1):
+    for rank in range(processes):
         found = torch.load(out / f"gradients{rank}.pt")
         assert found.keys() == expected.keys()
         for name in expected:
@@ -52,27 +78,28 @@ def test_gradients_are_those_of_one_process_that_accumulates(launched, squares):
 
 @pytest.mark.parametrize("protocol", ["original", "released"])
 def test_metrics_are_those_of_one_process(launched, squares, protocol):
-    """Twelve expressions in batches of five: one process measures seven of them, one five."""
-    out, _ = launched
+    """Twelve expressions in batches of five: of two processes one measures seven, one five."""
+    processes, out, _ = launched
     expected = evaluate(*evaluation_parts(tiny(), squares), protocol=protocol, batch_size=5)
     assert len({row["iou"] for row in expected.rows}) >= 6  # the six squares
-    for rank in (0, 1):
+    for rank in range(processes):
         with torch.serialization.safe_globals([Evaluation]):
             found = torch.load(out / f"{protocol}{rank}.pt")
         assert found.rows == expected.rows
         assert found.metrics == expected.metrics
 
 
-def test_the_command_trains_and_resumes_on_two(launched, squares):
-    out, printed = launched
+def test_the_command_trains_and_resumes(launched, squares):
+    processes, out, printed = launched
     lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert len(lines) == 2  # one process of two prints, once a command
+    assert len(lines) == 2  # one process prints, once a command
     assert lines[0] == lines[1]  # the second command resumed what was finished
     progress = json.loads((out / "run" / "last" / "progress.json").read_text())
-    assert progress["processes"] == 2
-    assert [row["step"] for row in progress["history"]] == list(range(2, 31, 2))
+    assert progress["processes"] == processes
+    steps = list(range(2, STEPS[processes] + 1, 2))
+    assert [row["step"] for row in progress["history"]] == steps
     random_states = sorted(path.name for path in (out / "run" / "last").glob("random*"))
-    assert random_states == ["random_states_0.pkl", "random_states_1.pkl"]
+    assert random_states == [f"random_states_{rank}.pkl" for rank in range(processes)]
 
     trained = load_shnet(out / "run" / "best")
     written = json.loads((out / "run" / "metrics.json").read_text())
@@ -82,7 +109,7 @@ def test_the_command_trains_and_resumes_on_two(launched, squares):
         assert written[split] == {name: round(value, 4) for name, value in metrics.items()}
     # Each process measured its share of val in training with BatchNorm statistics of one network.
     assert trained.card["val"] == pytest.approx(written["val"], abs=1e-4)
-    assert written["val"]["overall_iou"] > 0.05
+    assert processes == 4 or written["val"]["overall_iou"] > 0.05
 
 
 class Enough(Exception):
@@ -94,12 +121,45 @@ def stop(history):
 
 
 def test_training_figures_are_those_of_one_process_that_accumulates(launched, squares, tmp_path):
-    out, _ = launched
-    two = json.loads((out / "run" / "last" / "progress.json").read_text())["history"][0]
-    config = tiny(steps=30, evaluate_every=2, learning_rate=0.02, accumulate=2)
+    processes, out, _ = launched
+    several = json.loads((out / "run" / "last" / "progress.json").read_text())["history"][0]
+    steps = STEPS[processes]
+    config = tiny(steps=steps, evaluate_every=2, learning_rate=0.02, accumulate=processes)
     with pytest.raises(Enough) as caught:
         fit(config, squares, tmp_path, on_evaluation=stop)
     one = caught.value.args[0]
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    assert two["iou"] == pytest.approx(one["iou"], abs=2e-3)
-    assert two["learning_rate"] == one["learning_rate"]
+    assert several["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert several["iou"] == pytest.approx(one["iou"], abs=2e-3)
+    assert several["learning_rate"] == one["learning_rate"]
+
+
+def test_a_notebook_starts_several_processes(squares_folder, tmp_path):
+    result = start("notebook_processes.py", squares_folder, tmp_path)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "Launching training on 2 CPUs" in result.stdout
+    progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
+    assert (progress["processes"], progress["step"]) == (2, 2)
+    assert load_shnet(tmp_path / "run" / "best").config.steps == 2
+
+
+def test_a_killed_process_ends_the_run_and_is_named(squares_folder, tmp_path):
+    """The others neither wait for it for ever nor go on without it. The last state stays."""
+    result = start("killed_process.py", squares_folder, tmp_path, processes=2)
+    assert result.returncode != 0
+    assert re.search(r"rank\s*: 1 ", result.stderr), result.stderr[-4000:]
+    assert "SIGKILL" in result.stderr
+    progress = json.loads((tmp_path / "last" / "progress.json").read_text())
+    assert 1 <= progress["step"] < 10
+
+
+def kill_the_reader(expression):
+    """Ends the loader's worker that draws this mask; in the main process it is only drawn."""
+    if torch.utils.data.get_worker_info():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return expression.mask()
+
+
+def test_a_killed_reader_ends_the_run_and_is_named(squares, tmp_path):
+    deadly = [replace(each, read_mask=partial(kill_the_reader, each)) for each in squares["train"]]
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.*(killed|exited)"):
+        fit(tiny(steps=2, workers=1), squares | {"train": deadly}, tmp_path)

@@ -1,5 +1,6 @@
-"""What test_processes.py starts as two processes: `two_processes.py DATA OUT`."""
+"""What test_processes.py starts as 2 and as 4 processes: `several_processes.py DATA OUT STEPS`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.fit import train_step
 
 
-def run(data: Path, out: Path) -> int:
+def run(data: Path, out: Path, steps: int) -> int:
     torch.set_num_threads(1)
     accelerator = Accelerator()
-    assert accelerator.num_processes == 2
+    assert accelerator.num_processes == int(os.environ["WORLD_SIZE"])
     squares = read_squares(data)
 
     config = tiny()
@@ -37,10 +38,10 @@ def run(data: Path, out: Path) -> int:
         torch.save(found, out / f"{protocol}{accelerator.process_index}.pt")
 
     command = ["--preset", "quick", "--dataset", "unc", "--data", str(data)]
-    settings = tiny_texts(steps=30, evaluate_every=2, learning_rate=0.02)
+    settings = tiny_texts(steps=steps, evaluate_every=2, learning_rate=0.02)
     command += ["--run", str(out / "run"), "--set", *settings]
     return main(command) or main([*command, "--resume"])
 
 
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

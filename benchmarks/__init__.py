@@ -1,0 +1,1 @@
+"""What the model costs, measured: `python -m benchmarks`, or `make bench`."""
