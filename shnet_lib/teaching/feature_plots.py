@@ -147,7 +147,7 @@ def draw_states(encoder: WordEncoder, vocabulary: Vocabulary, phrase: str) -> Fi
     with torch.no_grad():
         states = encoder(torch.tensor([ids]))[0]  # (T, C)
     before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
-    moved = (states - before).norm(dim=1)
+    moved = (states - before).norm(dim=1).numpy()
     figure = Figure(figsize=(9, 1.6 + 0.32 * len(ids)), layout="constrained", dpi=100)
     left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
     most = states.abs().max().item()

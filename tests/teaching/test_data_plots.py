@@ -20,8 +20,6 @@ from shnet_lib.teaching.data_plots import (
 )
 from shnet_lib.teaching.plots import photo_of
 
-REAL = Path(__file__).parents[3] / "shared" / "real" / "refer_real"
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,9 +70,8 @@ def test_data_sets_are_found_where_their_annotations_lie(data: Path, tmp_path: P
     assert list(found)[0] == "refshapes-unc"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the sample of real photos is not there")
-def test_real_photos_are_shown_too() -> None:
-    found = find_data_sets([REAL])
+def test_real_photos_are_shown_too(refer_real: Path) -> None:
+    found = find_data_sets([refer_real])
     assert set(found) == {"unc", "unc+", "gref"}
     photo, _, mask = draw_example(found["gref"], "gref", "val", 0).axes
     shape = np.asarray(photo.images[0].get_array()).shape

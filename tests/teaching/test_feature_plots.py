@@ -79,7 +79,7 @@ def test_the_channel_asked_for_is_shown(levels) -> None:
     left, middle, right, _ = draw_channel(PHOTO, levels, level=3, channel=5).axes
     assert np.array_equal(left.images[0].get_array(), PHOTO)
     assert np.array_equal(middle.images[0].get_array(), levels[1][5])
-    assert right.images[1].get_extent() == (0, 32, 32, 0)
+    assert list(right.images[1].get_extent()) == [0, 32, 32, 0]
     with pytest.raises(ValueError):
         draw_channel(PHOTO, levels, level=5, channel=0)
     with pytest.raises(IndexError):
