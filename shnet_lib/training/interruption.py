@@ -57,6 +57,7 @@ def what_to_lower(config: TrainConfig, error: str) -> str:
         f"({config.batch_size}) or raise accumulate ({config.accumulate}): each forward takes "
         "batch_size / accumulate expressions, shared by the processes. Or lower model.grid "
         f"({config.model.grid}) or model.image_size ({config.model.image_size}): in bf16 the "
-        "paper's network keeps 67 MiB an expression at grid 18, and 311 MiB at grid 40. Other "
-        "settings need another run folder"
+        "paper's network keeps 67 MiB an expression at grid 18, and 311 MiB at grid 40. Or set "
+        "recompute=true, which keeps less and computes it twice. Other settings need another run "
+        "folder"
     )
