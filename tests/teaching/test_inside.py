@@ -29,9 +29,12 @@ def network() -> TrainedSHNet:
 
 
 def test_looking_changes_nothing(network):
-    network.network.train()
+    for look in (look_inside, attention_inside, affinities_inside):
+        for training in (True, False):
+            network.network.train(training)
+            look(network, PHOTO, TEXT)
+            assert network.network.training == training
     found = look_inside(network, PHOTO, TEXT)
-    assert network.network.training
     assert np.array_equal(found.prediction.mask, predict(network, PHOTO, TEXT).mask)
     for part in (network.network.sfm, network.network.fusion):
         assert not part._forward_pre_hooks  # nothing is left behind
