@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 03 · SFM: pixels and words in one sequence
 #
-# *Section 3.2, Equation 1 · 25 seconds on two CPU cores*
+# *Section 3.2, Equation 1 · 20 seconds on two CPU cores*
 #
 # **You need to know** what the features of a pixel and of a word are ([02 · Features](02_features.ipynb)), and what a matrix product is. Attention is explained from the start.
 #
@@ -483,7 +483,7 @@ for side in (18, 40):
         print(f"{side} x {side}, {name:18}: {sample:5.0f} MiB a sample, {fit:.0f} samples on 11 GB")
 
 # %% [markdown]
-# So on 11 GB and in 32-bit numbers, a batch of 50 fits on 18 x 18, and on 40 x 40 it does not, either way. Attention is the largest single part, not the only one. But 50 need not be on the card at once: `accumulate` in the settings adds up the gradients of smaller batches before each step, and `precision="bf16"` (or `"fp16"` on a card of that age) about halves what is kept. BatchNorm then sees smaller batches; that is the one difference left. The count leaves out what exists only for a moment, so plan with some room.
+# So on 11 GB and in 32-bit numbers, a batch of 50 fits on 18 x 18, and on 40 x 40 it does not, either way. Kept weights would be the largest single part, and not the only one. But 50 need not be on the card at once: `accumulate` in the settings adds up the gradients of smaller batches before each step, and `precision="bf16"` (or `"fp16"` on a card of that age) keeps most numbers in half the bytes. BatchNorm then sees smaller batches; that is the one difference left. The count leaves out what exists only for a moment, so plan with some room.
 #
 # ## What the paper does not say
 #

@@ -20,7 +20,7 @@ def saved_bytes(run: Callable[[], object], modules: nn.Module | None = None) -> 
 
     def keep(tensor: Tensor) -> Tensor:
         address = _storage(tensor)
-        if address not in known and address not in kept:
+        if address not in known:
             kept[address] = tensor.untyped_storage().nbytes()
             alive.append(tensor.detach())
         return tensor

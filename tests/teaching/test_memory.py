@@ -12,6 +12,7 @@ def test_a_linear_layer_keeps_its_input_and_not_its_weight():
     assert saved_bytes(lambda: linear(x), linear) == 4 * 3 * 7
     weights = 4 * 7 * 5  # needed where the input's gradient is wanted
     assert saved_bytes(lambda: linear(x.requires_grad_())) == 4 * 3 * 7 + weights
+    assert saved_bytes(lambda: linear(x), linear) == 4 * 3 * 7
 
 
 def test_a_storage_counts_once_however_many_operations_keep_it():
