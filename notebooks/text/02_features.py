@@ -449,7 +449,8 @@ for name, lstm in starts.items():
 
 # %% [markdown]
 # - **What becomes of BatchNorm's statistics** in a backbone whose "parameters" are fixed. They are no parameters.
-#
+
+# %% [markdown]
 # ## What you have seen
 #
 # - You looked at the levels: each half as wide as the one before; outlines on level 2, single cells on level 4.
