@@ -235,7 +235,7 @@ DIAGRAMS = {
     ),
     "gbfm": Diagram(
         "GBFM (Table 4)",
-        "gates pass from level to level,\nfrom both ends at once",
+        "gate(a, b): what a passes on to b;\nfrom both ends at once",
         _LEVELS
         | {
             "d43": ("gate(4, 3)", 35, 50, 20),
