@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 09 · Looking inside
 #
-# *Section 4.5, Figures 4 to 7 · 40 seconds on two CPU cores*
+# *Section 4.5, Figures 4 to 7 · 30 seconds on two CPU cores*
 #
 # **You need to know** what an attention map is and which four blocks it has ([03 · SFM](03_sfm.ipynb)), and what IoU means ([07 · Evaluation](07_evaluation.ipynb)).
 #
@@ -84,25 +84,27 @@ torch.allclose(by_hand, torch.from_numpy(look.weights), atol=1e-5)
 # %% [markdown]
 # ## Figure 7, again
 #
-# What does each word look at? Here is the last layer, at level 4. The words' look at pixels is scaled to the sum 1.
+# What does each word look at? Here is level 4, the coarsest, a row a layer. The words' look at pixels is scaled to the sum 1.
 
 # %%
 from shnet_lib.teaching.looking_plots import draw_word_word, draw_words_over_pixels
 from shnet_lib.teaching.plots import photo_of
 
-photo, level, layer = photo_of(example), 2, layers - 1  # levels 2, 3, 4 stand at 0, 1, 2
-maps = look.words_over_pixels()[level, layer]  # (T, H, W)
+photo, level = photo_of(example), 2  # levels 2, 3, 4 stand at 0, 1, 2
+maps = look.words_over_pixels()[level]  # (layers, T, H, W)
 show(
     draw_words_over_pixels(photo, look.words, maps, look.probability > 0.5),
-    alt=f"The scene with the answer to “{example.text}”, and over the scene where each word looks.",
+    alt=f"The scene with the answer to “{example.text}”; where each word looks, layer by layer.",
 )
 
 # %% [markdown]
-# And what do words take from words? Of all that a word takes, this block is the smaller part: the pixels are many.
+# Compare the words of one row with each other. Are they different looks, or one? We come back to that with numbers.
+#
+# And what do words take from words, in the last layer? In per cent of all that a word takes; the rest it takes from the pixels.
 
 # %%
 show(
-    draw_word_word(look.words, look.block("word-word")[level, layer]),
+    draw_word_word(look.words, look.block("word-word")[level, -1]),
     alt=f"A table of how much each word of “{example.text}” takes from each word.",
 )
 
@@ -139,7 +141,8 @@ from shnet_lib.teaching.scene_graph import read_scene_graphs
 graphs = read_scene_graphs("../data/refshapes", val)
 same = [e for e in val if e.image_id == example.image_id][:8]
 answers = [
-    judge(e, k.probability > 0.5, graphs[e.image_id]) for e, k in zip(same, attend(trained, same))
+    judge(e, k.probability > 0.5, graphs[e.image_id])
+    for e, k in zip(same, attend(trained, same), strict=True)
 ]
 listed = "; ".join(e.text for e in same)
 show(draw_answers(answers), alt=f"One scene {len(same)} times, each with its answer: {listed}.")
@@ -260,14 +263,14 @@ for text in ("leftmost star", "second cross from top", "blue heart above white h
     print(f"{text:30} -> {turned(text)}")
 
 # %% [markdown]
-# How far does the middle of each look move to the side that its word names? In per cent of the picture's side. “Wrong axis” is the same word's movement at right angles.
+# How far does the middle of each look move to the side that its word names? In per cent of the picture's side. “Wrong axis” is the same word's movement at right angles; its meaning asks for none.
 
 # %%
 from dataclasses import replace
 
 from shnet_lib.teaching.attention import Sample, side_shifts
 
-sided = [(e, m) for e, m in zip(val, measured) if turned(e.text)]
+sided = [(e, m) for e, m in zip(val, measured, strict=True) if turned(e.text)]
 other_way = [replace(e, text=turned(e.text)) for e, _ in sided]
 opposite = [measure(k, graphs[k.expression.image_id]) for k in attend(trained, other_way)]
 straight = [m for _, m in sided]
@@ -310,7 +313,7 @@ show(
 print(report(heard))
 
 # %% [markdown]
-# “Differentiating” can be counted: a shape, colour, size or pattern word rules out the things that it does not fit. Within one phrase, does the word that rules out most get more than the one that rules out fewest? Nothing would be 0.
+# “Differentiating” can be counted: a shape, colour, size or pattern word rules out the things that it does not fit. Within one phrase, does the word that rules out most get more than the one that rules out fewest? Above 0 the sentence holds for our network, below 0 the opposite does.
 
 # %%
 print(report({"most telling less least": telling_word(measured)}))
@@ -337,12 +340,10 @@ show(
 )
 
 # %%
-wrong = [a for a in answers if a.kind != "right"]
-shown = [a for kind in table["all"] for a in [a for a in wrong if a.kind == kind][:3]]
-show(
-    draw_answers(shown[:12]),
-    alt="Wrong answers by kind: " + "; ".join(f"{a.kind}: {a.expression.text}" for a in shown[:12]),
-)
+by_kind = [[a for a in answers if a.kind == kind] for kind in table["all"] if kind != "right"]
+shown = [group[i] for i in range(3) for group in by_kind if i < len(group)]
+listed = "; ".join(f"{a.kind}: {a.expression.text}" for a in shown)
+show(draw_answers(shown, columns=5), alt=f"Wrong answers by kind. {listed}.")
 
 # %% [markdown]
 # These are the first of each kind, not chosen ones. When another *thing* was marked, was it one like the right one? Against the chance that any other thing of the scene shares the attribute:
@@ -389,25 +390,25 @@ for phrase in ("the white cap", "thing at the top"):
     show(draw_answer(trained, portrait, phrase), alt=describe_answer(trained, portrait, phrase))
 
 # %% [markdown]
-# Nothing sensible is to be expected: this network has seen flat shapes in seven colours, and knows fewer than a hundred words. It never says “I do not know”: it always gives a mask, and only the list of words that it never saw is a warning. For real photos it has to be trained on real photos; [10 · Train and evaluate](10_train_unc.ipynb) is the notebook for that.
+# Nothing sensible is to be expected: this network has seen flat shapes in seven colours, and knows fewer than a hundred words. It was never shown a phrase that means nothing in the picture, so it did not learn to refuse; the list of words that it never saw is the only warning. For real photos it has to be trained on real photos; [10 · Train and evaluate](10_train_unc.ipynb) is the notebook for that.
 
 # %% [markdown]
 # ## What the paper does not say
 #
-# - *Which map Figure 7 shows*: which level, layer and head, and in which direction. “Word-pixel” can be what a word takes from pixels, or which pixels take from the word. The two need not agree. Here is their correlation over the cells of our example, by level and layer:
+# Which map does Figure 7 show? Which level, layer and head, it does not say; nor in which direction. “Word-pixel” can be what a word takes from the pixels, or which pixels take from the word. The two need not agree. Here is their correlation over the cells of our example's grid, the mean of its words:
 
 # %%
-both = look.words_over_pixels(), look.pixels_over_words()
-flat = [each.reshape(levels, layers, len(look.words), -1) for each in both]
-alike = [[np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(flat[0][i, k], flat[1][i, k])])
-          for k in range(layers)] for i in range(levels)]  # fmt: skip
-print("a row a level, a column a layer")
-print(np.round(alike, 2))
+from shnet_lib.teaching.attention import agreement
+
+print("a row a level, a column a layer; 1 is the same map, 0 has nothing to do with it")
+print(agreement(look).round(2))
 
 # %% [markdown]
-# - *How the examples were chosen.* Figures 4 to 7 show no failures, and no numbers stand beside them.
-# - *What attention is compared with.* Without “the”, and without the same thing not meant, a bright spot on the answer says little of the word above it.
-# - *That attention explains the answer at all.* A weight says what was mixed in, not what difference it made. The turned phrases change the answer too; taking a word's look away would be the next experiment.
+# Besides that, it does not say
+#
+# - *how the examples were chosen*: Figures 4 to 7 come without numbers, and the failures are in a supplement;
+# - *what attention is compared with*: without “the”, and without the same thing not meant, a bright spot on the answer says little of the word above it;
+# - *whether attention explains the answer*: a weight says what was mixed in, not what difference it made. Lesson 08 takes parts away and trains again, which is the stronger test.
 
 # %% [markdown]
 # ## What you have seen

@@ -152,6 +152,18 @@ def centres(maps: np.ndarray) -> np.ndarray:
     return np.stack([x, y], axis=-1)
 
 
+def agreement(look: Look) -> np.ndarray:
+    """Do words look where they are looked at from? (levels, layers), the mean over the words.
+
+    The correlation, over the grid's cells, of what a word takes from the pixels with what the
+    pixels take from it.
+    """
+    given, taken = look.words_over_pixels(), look.pixels_over_words()
+    given, taken = (maps - maps.mean((-1, -2), keepdims=True) for maps in (given, taken))
+    covariance = (given * taken).mean((-1, -2))
+    return (covariance / (given.std((-1, -2)) * taken.std((-1, -2)))).mean(-1)
+
+
 def kind_of_word(word: str) -> str:
     """One of KINDS, or "function": the, on, not, thing, from ..."""
     return next((kind for kind, words in KINDS.items() if word in words), "function")
@@ -163,7 +175,7 @@ def rules_out(word: str, things: Sequence[Thing]) -> int | None:
     None for words that say nothing of a thing alone: "left", "biggest", "on".
     """
     for name, plain, synonyms in _SAID:
-        if word == plain or word in synonyms:
+        if word != "with" and (word == plain or word in synonyms):
             return sum(getattr(thing, name) != plain for thing in things)
     return None
 
@@ -173,6 +185,7 @@ _SAID = (  # attribute, its value, the other words for it
     *(("colour", colour, ()) for colour in COLOURS),
     *(("size", size, words) for size, words in sentences.SIZES.items()),
     *(("pattern", pattern, words) for pattern, words in sentences.PATTERNS.items()),
+    *(("pattern", pattern, words.split()) for pattern, words in sentences.WITH.items()),
 )
 
 

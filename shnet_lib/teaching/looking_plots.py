@@ -38,26 +38,39 @@ def draw_lift_by_hand(attention: np.ndarray, cover: np.ndarray) -> Figure:
 def draw_words_over_pixels(
     photo: np.ndarray, words: Sequence[str], maps: np.ndarray, mask: np.ndarray | None = None
 ) -> Figure:
-    """The photo, and over it what each word looks at, as Figure 7 of the paper shows it.
+    """The photo, and over it what each word looks at in each layer, as Figure 7 shows of one.
 
-    `photo` (height, width, 3) uint8, `maps` (T, H, W), each with the sum 1, one scale for all;
-    `mask` (height, width) is outlined in the photo.
+    `photo` (height, width, 3) uint8, `maps` (layers, T, H, W), each with the sum 1; a layer has its
+    own scale. `mask` (height, width) is outlined in the photo.
     """
-    figure, axes = grid_of(len(words) + 1, columns=min(len(words) + 1, 4), cell=2.3)
-    draw_mask(axes[0], photo, "the answer", predicted=mask)
-    for ax, word, plane in zip(axes[1:], words, maps, strict=True):
-        shown = _over(ax, photo, plane, float(maps.max()))
-        ax.set_title(f"“{word}”", fontsize=11)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.7, format="{x:.0%}")
-    bar.set_label("of the word's look at pixels", fontsize=10)
-    bar.ax.tick_params(labelsize=9)
+    layers, columns = len(maps), len(words) + 1
+    side = min(10 / (columns + 1), 2.2)
+    figure = Figure(
+        figsize=(side * (columns + 1), side * layers + 0.4), layout="constrained", dpi=100
+    )
+    axes = figure.subplots(layers, columns, squeeze=False)
+    for layer, row in enumerate(axes):
+        most = float(maps[layer].max())
+        for ax, word, plane in zip(row[1:], words, maps[layer], strict=True):
+            shown = _over(ax, photo, plane, most)
+            ax.set_title("" if layer else f"“{word}”", fontsize=11)
+        bar = figure.colorbar(shown, ax=row[1:], shrink=0.8, ticks=[0, most], format="{x:.0%}")
+        bar.ax.tick_params(labelsize=9)
+        ax = row[0]
+        if layer == 0:
+            draw_mask(ax, photo, "the answer", predicted=mask)
+        ax.set_axis_off()
+        ax.text(
+            -0.06, 0.5, f"layer {layer + 1}", rotation=90, fontsize=11, transform=ax.transAxes,
+            ha="right", va="center",
+        )  # fmt: skip
     return figure
 
 
 def _over(ax: Axes, photo: np.ndarray, plane: np.ndarray, most: float):
     """A grid of weights (H, W) in blue over a pale grey photo."""
     height, width = photo.shape[:2]
-    ax.imshow(photo.mean(-1), cmap="gray", vmin=-255, vmax=400)
+    ax.imshow(photo.mean(-1), cmap="gray", vmin=-510, vmax=255)
     shown = ax.imshow(
         plane,
         cmap=AMOUNT,
@@ -80,7 +93,7 @@ def draw_word_word(words: Sequence[str], block: np.ndarray) -> Figure:
     ax.imshow(block, cmap=AMOUNT, vmin=0, aspect="auto")
     for (row, column), value in np.ndenumerate(block):
         colour = "white" if value > 0.6 * block.max() else "black"
-        text = f"{100 * value:.1f}"
+        text = f"{100 * value:.2g}"
         ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
     ax.set_xticks(range(count), words, fontsize=10)
     ax.set_yticks(range(count), words, fontsize=10)
@@ -111,14 +124,14 @@ def draw_intervals(rows: Mapping[str, Interval], chance: float, label: str) -> F
 def draw_layers(tables: Mapping[str, np.ndarray], label: str) -> Figure:
     """Means by level (a row) and layer (a column), blue above 0 and orange below, one scale."""
     most = max(float(np.abs(table).max()) for table in tables.values())
-    norm = TwoSlopeNorm(0, vmin=-most, vmax=most)
+    norm, digits = TwoSlopeNorm(0, vmin=-most, vmax=most), 1 if most >= 10 else 2
     figure = Figure(figsize=(0.9 + 2.7 * len(tables), 2.6), layout="constrained", dpi=100)
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         shown = ax.imshow(table, cmap=SIGNED, norm=norm, aspect="auto")
         for (row, column), value in np.ndenumerate(table):
             colour = "white" if value > 0.7 * most else "black"
-            text = f"{value:.2f}".replace("-0.00", "0.00")
+            text = f"{value:.{digits}f}"
             ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
         ax.set_xticks(range(table.shape[1]), range(1, table.shape[1] + 1), fontsize=10)
         ax.set_yticks(range(len(table)), LEVELS if ax is axes[0] else [""] * 3, fontsize=10)
@@ -144,7 +157,8 @@ def draw_kinds(table: Mapping[str, Mapping[str, int]]) -> Figure:
         )  # fmt: skip
     for row, column in zip(*np.nonzero(shares >= 4), strict=True):
         middle = starts[row, column] + shares[row, column] / 2
-        ax.text(middle, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=9)
+        text, colour = f"{shares[row, column]:.0f}", "white" if column == 1 else "black"
+        ax.text(middle, row, text, ha="center", va="center", fontsize=9, color=colour)
     names = [f"{family} ({int(total)})" for family, total in zip(table, counts.sum(1), strict=True)]
     ax.set_yticks(range(len(table)), names, fontsize=10)
     ax.invert_yaxis()
@@ -158,7 +172,7 @@ def draw_kinds(table: Mapping[str, Mapping[str, int]]) -> Figure:
 
 def draw_answers(answers: Sequence[Answer], columns: int = 4) -> Figure:
     """What was marked (orange), what was meant (blue), the phrase and the kind of answer."""
-    figure, axes = grid_of(len(answers), columns)
+    figure, axes = grid_of(len(answers), columns, cell=10 / columns)
     for ax, answer in zip(axes, answers, strict=True):
         title = f"{answer.kind}, IoU {answer.iou:.2f}\n“{answer.expression.text}”"
         photo, target = photo_of(answer.expression), answer.expression.mask()

@@ -12,6 +12,7 @@ from shnet_lib.teaching.attention import (
     Look,
     Measured,
     Sample,
+    agreement,
     attend,
     centres,
     interval,
@@ -105,6 +106,19 @@ def test_blocks_and_maps_against_loops(looks):
     assert len(BLOCKS) == 4
 
 
+def test_agreement_is_the_mean_correlation(looks):
+    look = max(looks, key=lambda look: len(look.words))
+    pixels = look.pixels
+    for level, layer in np.ndindex(look.weights.shape[:2]):
+        weights = look.weights[level, layer]
+        expected = [
+            np.corrcoef(weights[t, :pixels], weights[:pixels, t])[0, 1]
+            for t in range(pixels, len(weights))
+        ]
+        # A column is scaled by its sum, which no correlation sees; so is a row.
+        assert agreement(look)[level, layer] == pytest.approx(np.mean(expected), abs=1e-3)
+
+
 # --- small measures -------------------------------------------------------------------------------
 
 
@@ -153,7 +167,16 @@ def test_what_words_say():
     words = ("star", "crescent", "red", "little", "stripes", "spotted", "left", "biggest", "the")
     assert [rules_out(w, THINGS) for w in words] == [2, 3, 1, 1, 2, 3, None, None, None]
     kinds = [kind_of_word(w) for w in words]
-    assert kinds == ["shape", "shape", "colour", "size", *["pattern"] * 2, "place", "size", "function"]
+    assert kinds == [
+        "shape",
+        "shape",
+        "colour",
+        "size",
+        *["pattern"] * 2,
+        "place",
+        "size",
+        "function",
+    ]
 
 
 def test_turned_changes_one_side_word_or_nothing():
