@@ -152,3 +152,18 @@ def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
     assert not lesson.errors()
     lesson.write("phrase", "!")  # no word in it: told under the controls, the picture stays
     lesson.page.get_by_text("holds no word").wait_for(timeout=MINUTES)
+
+
+def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, server):
+    lesson = Lesson(browser, server, "09_looking_inside")
+    lesson.run_all()
+    before = lesson.pictures()
+    lesson.page.locator("button[title='row 0, column 0']").click()
+    lesson.until_redrawn(before)
+    before = lesson.pictures()
+    lesson.page.locator("button.jupyter-button:has-text('bottom')").click()
+    lesson.until_redrawn(before)
+    before = lesson.pictures()
+    lesson.page.locator(".widget-dropdown:has-text('layer') select").select_option("1")
+    lesson.until_redrawn(before)
+    assert not lesson.errors()
