@@ -2,6 +2,7 @@
 
 import importlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,22 @@ ALTERNATIVES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "said"), MISTAKES)
-def test_a_mistake_is_rejected_whatever_the_inputs(name, answer, said, monkeypatch):
+def judge_undrawn(exercise, answer, seed):
+    """A figure takes longer than all the rest; one a mistake is enough to see that it is drawn."""
+    judge(exercise if seed == SEEDS[0] else replace(exercise, draw=None), answer, seed)
+
+
+@pytest.fixture(autouse=True)
+def nobody_looks(monkeypatch):
     monkeypatch.setattr("shnet_lib.teaching.checks.core.show", lambda figure, alt: None)
+
+
+@pytest.mark.parametrize(("name", "answer", "said"), MISTAKES)
+def test_a_mistake_is_rejected_whatever_the_inputs(name, answer, said):
     messages = []
     for seed in SEEDS:
         with pytest.raises(CheckFailed) as failed:
-            judge(EXERCISES[name], answer, seed)
+            judge_undrawn(EXERCISES[name], answer, seed)
         messages.append(str(failed.value))
     if said:  # on some inputs two mistakes give the same numbers: most have to name the right one
         assert sum(said in message for message in messages) > 0.8 * len(messages), messages
@@ -59,7 +69,7 @@ def test_every_known_mistake_of_a_check_is_a_mistake_and_the_reference_is_right(
         judge(exercise, exercise.reference, seed)
         for mistake in exercise.mistakes.values():
             with pytest.raises(CheckFailed):
-                judge(exercise, mistake, seed)
+                judge_undrawn(exercise, mistake, seed)
 
 
 def test_nothing_is_planted_for_a_check_that_does_not_exist():

@@ -55,6 +55,7 @@ def test_right_answers_pass_however_they_are_written(answer):
         (lambda scores: "rows", "a Tensor is wanted, a str came"),
         (lambda scores: scores.softmax(1) / 0 * 0, "NaN or infinite"),
         (lambda scores: [scores.softmax(1)], "a Tensor is wanted, a list came"),
+        (lambda scores: scores > 0, r"wanted at \[0, 0\], (True|False) came"),
         (lambda scores: scores.exp_() / scores.sum(1, keepdim=True), "changes its inputs"),
     ],
 )
@@ -115,6 +116,33 @@ def test_a_picture_is_drawn_where_it_tells_more(monkeypatch):
     with pytest.raises(CheckFailed):  # of another shape: there is nothing to lay side by side
         judge(masks, lambda mask: mask[0], 0)
     assert shown == ["target and yours"]
+
+
+def test_an_answer_that_gives_no_numbers_is_asked_what_it_does():
+    """A module, say: the reference, the answer and the mistakes are all asked alike."""
+    scale = Exercise(
+        reference=lambda: lambda number: 2 * number,
+        make_inputs=lambda source: (source.randrange(1, 9),),
+        mistakes={"you scale by 3": lambda: lambda number: number + number + number},
+        ask=lambda make, number: {"of a number": make()(number), "of 1": make()(1)},
+    )
+    judge(scale, lambda: lambda number: number + number, 0)
+    with pytest.raises(CheckFailed, match="you scale by 3"):
+        judge(scale, lambda: lambda number: 3 * number, 0)
+    with pytest.raises(CheckFailed, match=r"in result\['of a number'\]"):
+        judge(scale, lambda: lambda number: 5 * number, 0)
+
+
+def test_a_mistake_that_makes_nan_has_a_name_too():
+    masked = Exercise(
+        reference=lambda scores: scores.softmax(1),
+        make_inputs=softmax_inputs,
+        mistakes={"all is masked": lambda scores: (scores - torch.inf).softmax(1)},
+    )
+    with pytest.raises(CheckFailed, match="all is masked"):
+        judge(masked, lambda scores: scores.masked_fill(scores < 99, -torch.inf).softmax(1), 0)
+    with pytest.raises(CheckFailed, match="NaN or infinite"):
+        judge(masked, lambda scores: scores / 0, 0)
 
 
 def test_a_passed_check_is_told_and_remembered_once(tmp_path, monkeypatch, capsys):

@@ -37,13 +37,16 @@ class Exercise:
     """A reference, how to make inputs for it, and the mistakes that are known.
 
     `mistakes` maps what to tell the learner to a function that makes the mistake. `draw`, if given,
-    makes a figure of (target, answer) for what is better seen than read.
+    makes a figure of (target, answer) for what is better seen than read. `ask` puts the question to
+    an answer, the reference and the mistakes alike: for answers that give no numbers themselves, a
+    module say, it uses what they give and returns what is to be seen then.
     """
 
     reference: Callable[..., Any]
     make_inputs: Callable[[random.Random], tuple]
     mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     draw: Callable[[Any, Any], tuple[Figure, str]] | None = None
+    ask: Callable[..., Any] = lambda answer, *inputs: answer(*inputs)
     tolerance: float = 1e-4
 
 
@@ -84,9 +87,9 @@ def judge(exercise: Exercise, answer: Callable[..., Any], seed: int) -> None:
     for trial in range(TRIALS):
         torch.manual_seed(source.randrange(10**6))  # for answers that draw numbers themselves
         inputs = exercise.make_inputs(source)
-        target = exercise.reference(*copy.deepcopy(inputs))
+        target = exercise.ask(exercise.reference, *copy.deepcopy(inputs))
         given = copy.deepcopy(inputs)
-        found = answer(*given)
+        found = exercise.ask(answer, *given)
         if (problem := difference(target, found, exercise.tolerance)) is None:
             if difference(inputs, given, 0.0) is not None:
                 raise CheckFailed("your answer is right, but it changes its inputs: copy them")
@@ -95,18 +98,18 @@ def judge(exercise: Exercise, answer: Callable[..., Any], seed: int) -> None:
             figure, alt = exercise.draw(target, found)
             show(figure, alt)
         for message, mistake in exercise.mistakes.items():
-            if _makes(mistake, inputs, found, exercise.tolerance):
+            if _makes(exercise, mistake, inputs, found):
                 raise CheckFailed(f"{message} (check(..., seed={seed}) repeats this)")
         raise CheckFailed(f"{problem} (trial {trial + 1}; check(..., seed={seed}) repeats this)")
 
 
-def _makes(mistake: Callable[..., Any], inputs: tuple, found: Any, tolerance: float) -> bool:
+def _makes(exercise: Exercise, mistake: Callable[..., Any], inputs: tuple, found: Any) -> bool:
     """Whether a known mistake gives what was found. A mistake may be impossible on some inputs."""
     try:
-        made = mistake(*copy.deepcopy(inputs))
+        made = exercise.ask(mistake, *copy.deepcopy(inputs))
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError):
         return False
-    return difference(made, found, tolerance) is None
+    return difference(made, found, exercise.tolerance) is None
 
 
 def difference(target: Any, found: Any, tolerance: float) -> str | None:
@@ -150,13 +153,20 @@ def _difference_of_values(target: Any, found: Any, tolerance: float) -> str | No
         return f"True and False are wanted, {came.dtype} came"
     if came.dtype.kind == "f" and not np.isfinite(came).all() and np.isfinite(wanted).all():
         return "it holds NaN or infinite numbers"
-    close = np.isclose(came.astype(float), wanted.astype(float), rtol=tolerance, atol=tolerance)
+    # A reference holds no NaN; a known mistake may, and is told by having it in the same places.
+    close = np.isclose(
+        came.astype(float), wanted.astype(float), rtol=tolerance, atol=tolerance, equal_nan=True
+    )
     if close.all():
         return None
     place = tuple(int(i) for i in np.argwhere(~close)[0])
     at = f" at {list(place)}" if place else ""
     share = f", and {(~close).mean():.0%} of the numbers differ" if close.size > 1 else ""
-    return f"{wanted[place]:.5g} is wanted{at}, {came[place]:.5g} came{share}"
+    return f"{_told(wanted[place])} is wanted{at}, {_told(came[place])} came{share}"
+
+
+def _told(value: np.generic) -> str:
+    return str(value) if value.dtype.kind == "b" else f"{value:.5g}"
 
 
 def _as_array(value: Any) -> np.ndarray:

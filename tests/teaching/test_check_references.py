@@ -1,0 +1,95 @@
+"""The references that the checks write out agree with the library that the course builds."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import tv_tensors
+
+from shnet_lib.data.coco import rasterize
+from shnet_lib.data.dataset import ResizeTogether, collate
+from shnet_lib.data.text import Vocabulary
+from shnet_lib.model.backbone import FrozenBackbone, ShapesBackbone
+from shnet_lib.model.features import LevelProjection
+from shnet_lib.model.sfm import PaperSFM, pixel_positions
+from shnet_lib.teaching.checks import lesson_01, lesson_02, lesson_03
+
+SEEDS = range(5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_polygons_are_nearly_those_of_pycocotools(seed):
+    """COCO decides some pixels on the outline otherwise; the body is the same."""
+    source = random.Random(seed)
+    polygon = lesson_01._star(source, 60, 50, smallest=18)
+    ours = lesson_01.polygon_mask(polygon, 100, 120)
+    cocos = rasterize([polygon.ravel().tolist()], 100, 120)
+    assert (ours & cocos).sum() / (ours | cocos).sum() > 0.97
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks_are_resized_as_for_training(seed):
+    mask, height, width = lesson_01._mask_and_size(random.Random(seed))
+    library = ResizeTogether((height, width))(tv_tensors.Mask(torch.from_numpy(mask)[None]))
+    assert np.array_equal(lesson_01.resize_mask(mask, height, width), library[0].numpy())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_phrases_are_encoded_as_by_the_vocabulary_and_padded_as_in_a_batch(seed):
+    *batches, ids, most = lesson_01._phrases(random.Random(seed))
+    vocabulary = Vocabulary(list(ids))
+    for phrases in batches:
+        words, word_mask = lesson_01.encode_and_pad(phrases, ids, most)
+        item = {
+            "words": [torch.tensor(vocabulary.encode(" ".join(p), most)) for p in phrases],
+            "image": torch.zeros(3, 1, 1),
+            "expression_index": list(range(len(phrases))),
+            "target": torch.zeros(len(phrases), 1, 1),
+        }
+        batch = collate([item])
+        assert np.array_equal(words, batch["words"])
+        assert np.array_equal(word_mask, batch["word_mask"])
+
+
+def test_a_level_is_pooled_as_in_its_projection():
+    level, grid = lesson_02._level_and_grid(random.Random(0))
+    pool = LevelProjection(len(level), 1, grid).pool  # to 2 * grid
+    assert torch.equal(lesson_02.pool_to_grid(level, 2 * grid), pool(level))
+
+
+def test_the_librarys_frozen_backbone_is_frozen_for_the_check():
+    class Levels(nn.Module):
+        level_channels = ShapesBackbone.level_channels
+
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            return self.network(images)
+
+    state, photos = lesson_02._small_cnn(random.Random(0))
+    wanted = lesson_02.use_frozen(lesson_02.Frozen, state, photos)
+    found = lesson_02.use_frozen(lambda cnn: FrozenBackbone(Levels(cnn)), state, photos)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_positions_made_of_parts_are_the_librarys(seed):
+    size = lesson_03._height_width_channels(random.Random(seed))
+    assert torch.allclose(lesson_03._two_ways(*size), pixel_positions(*size), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_equation_1_is_the_librarys(seed):
+    given = lesson_03._everything(random.Random(seed))
+    visual, word_feats, word_mask, positions, weights, heads = given
+    library = PaperSFM(visual.shape[1], heads, layers=1, feedforward=0)
+    for name, weight in weights.items():
+        getattr(library.attention, name).weight.data = weight.T
+    joint = lesson_03._join(visual, word_feats)
+    keep = lesson_03._keep(word_mask, joint.shape[1] - word_mask.shape[1])
+    fused, _ = library(joint, positions, keep)
+    assert torch.allclose(lesson_03.sfm(*given), fused, atol=1e-5)
