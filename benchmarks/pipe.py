@@ -39,7 +39,7 @@ def measure_pipe(data: Path, dataset: str, image_size: int, repeats: int) -> dic
         "photos resized and normalised": (lambda photo: plain.transform({"image": photo}), photos),
         "masks drawn": (lambda expression: expression.mask(), expressions),
         "masks resized": (
-            lambda mask: plain.transform({"target": tv_tensors.Mask(torch.from_numpy(mask))}),
+            lambda mask: plain.transform({"target": tv_tensors.Mask(torch.from_numpy(mask)[None])}),
             masks,
         ),
     }

@@ -53,7 +53,8 @@ def test_fake_tensors_count_what_real_ones_take(precision):
 
     for measure in (saved_bytes, peak_bytes):
         measure = partial(measure, precision=precision)
-        real, fake = measure(*make()), on_fake_tensors(make, measure)
+        with torch.backends.mkldnn.flags(enabled=False):  # its LSTM keeps a workspace of its own
+            real, fake = measure(*make()), on_fake_tensors(make, measure)
         if isinstance(real, dict):
             real, fake = real["together"], fake["together"]
         assert fake == pytest.approx(real, rel=0.02)
