@@ -63,7 +63,9 @@ from shnet_lib.model.shnet import ModelConfig, count_parameters
 
 
 def trained_millions(change: dict, vocabulary_size: int = 10_000) -> float:
-    rows = count_parameters(replace(ModelConfig(train_word_vectors=False), **change), vocabulary_size)
+    rows = count_parameters(
+        replace(ModelConfig(train_word_vectors=False), **change), vocabulary_size
+    )
     return rows[-1][1] / 1e6
 
 
@@ -138,7 +140,10 @@ assert abs(half_width - found["baseline"].half_width) < 1e-9
 from shnet_lib.teaching.ablations import draw_differences
 
 told = "; ".join(f"{row} {100 * d.mean:+.1f} points" for row, d in found.items())
-show(draw_differences(found, "SHNet"), alt=f"Each row's overall IoU less SHNet's, on RefShapes: {told}.")
+show(
+    draw_differences(found, "SHNet"),
+    alt=f"Each row's overall IoU less SHNet's, on RefShapes: {told}.",
+)
 
 # %% [markdown]
 # Which of ours are clear, in the sense that the interval leaves zero out?
@@ -162,7 +167,10 @@ from shnet_lib.data import read_expressions
 from shnet_lib.training.config import configure
 from shnet_lib.training.fit import fit
 
-splits = {split: read_expressions("../data/refshapes", "refshapes-unc", split) for split in ("train", "val")}
+splits = {
+    split: read_expressions("../data/refshapes", "refshapes-unc", split)
+    for split in ("train", "val")
+}
 photos = {e.image_path for e in splits["train"][:1800]}
 data = {"train": [e for e in splits["train"] if e.image_path in photos], "val": splits["val"][:300]}
 
