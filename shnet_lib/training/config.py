@@ -118,14 +118,13 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The settings that `to_dict` wrote.
 
+        One that was added since takes its default: what runs did before there was a choice.
+
         Raises:
-            ConfigError: a name is unknown or missing, or a value has the wrong type.
+            ConfigError: a name is unknown, or a value has the wrong type.
         """
         values = dict(values)
         settings = {f"model.{name}": v for name, v in values.pop("model", {}).items()} | values
-        missing = [name for name in _hints(cls) if name not in settings]
-        if missing:
-            raise ConfigError(f"saved settings lack {', '.join(missing)}: another version's file?")
         return _build({name: _checked(name, value) for name, value in settings.items()})
 
     def differences(self, other: "TrainConfig") -> str:

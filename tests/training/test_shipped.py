@@ -1,0 +1,74 @@
+"""The shipped network reaches what its card says, on data that the course generates."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shnet_lib import load_shnet
+from shnet_lib.data import read_expressions
+from shnet_lib.teaching import readme_picture
+from shnet_lib.training.run import evaluate_splits, unseen_splits
+
+COURSE = Path(__file__).parents[2]
+DATA = COURSE / "data" / "refshapes"
+SPLITS = ("val", "testA", "testB")
+
+needs_refshapes = pytest.mark.skipif(not DATA.exists(), reason="RefShapes is missing: make data")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return load_shnet(COURSE / "data" / "weights" / "shnet_refshapes")
+
+
+@pytest.fixture(scope="module")
+def evaluations(trained):
+    assert tuple(unseen_splits("refshapes-unc")) == SPLITS
+    expressions = {split: read_expressions(DATA, "refshapes-unc", split) for split in SPLITS}
+    return evaluate_splits(trained, expressions)
+
+
+@needs_refshapes
+def test_it_reaches_the_metrics_of_its_card(trained, evaluations):
+    for split, evaluation in evaluations.items():
+        assert evaluation.metrics == pytest.approx(trained.card["metrics"][split], abs=2e-3), split
+
+
+@needs_refshapes
+@pytest.mark.parametrize("split", SPLITS)
+def test_it_is_good_enough_to_teach_with(evaluations, split):
+    assert evaluations[split].metrics["overall_iou"] >= 0.85
+
+
+@needs_refshapes
+def test_no_large_family_of_val_is_left_behind(evaluations):
+    families = defaultdict(list)
+    for row in evaluations["val"].rows:
+        families[row["family"]].append(row)
+    large = {family: rows for family, rows in families.items() if len(rows) > 50}
+    assert set(large) == {"attribute", "extreme", "negation", "ordinal", "region", "relation"}
+    for family, rows in large.items():
+        shared = sum(row["intersection"] for row in rows) / sum(row["union"] for row in rows)
+        assert shared > 0.75, family
+
+
+def test_its_card_says_what_made_it(trained):
+    card = trained.card
+    assert all(command.startswith("python -m shnet_lib.") for command in card["commands"])
+    assert {"seed", "data_seed", "step", "torch", "python", "device", "threads"} <= set(card)
+    assert tuple(card["metrics"]) == SPLITS
+
+
+@needs_refshapes
+def test_the_readmes_picture_is_what_it_marks(tmp_path):
+    """The picture in the repository is the one that the command makes."""
+    readme_picture.main(tmp_path / "phrases.png")
+    made, kept = (
+        Image.open(path).convert("RGB").resize((90, 60))
+        for path in (tmp_path / "phrases.png", readme_picture.TARGET)
+    )
+    pairs = zip(made.getdata(), kept.getdata(), strict=True)
+    differences = [max(abs(a - b) for a, b in zip(*pixels, strict=True)) for pixels in pairs]
+    assert sum(difference > 40 for difference in differences) < 0.01 * len(differences)
