@@ -228,6 +228,7 @@ rubbish = torch.where(word_mask[..., None], batch_words, 1000.0)
 everything = torch.ones_like(word_mask)
 
 
+@torch.no_grad()
 def change(mask):
     before, after = module(levels, batch_words, mask)[0], module(levels, rubbish, mask)[0]
     return float((before[0][1] - after[0][1]).abs().max())
