@@ -70,7 +70,7 @@ for number, level in enumerate(levels, start=2):
     print(f"level {number}: {tuple(level.shape)}, a cell for {side} x {side} pixels")
 
 # %% [markdown]
-# Each level is half as wide as the one before, and deeper. The paper's backbones do the same on larger photos. (On the `meta` device PyTorch works out shapes and nothing else, so that a ResNet-101 costs nothing.)
+# Each level is half as wide as the one before, and deeper. On larger photos so does ResNet-101; DeepLabv3+ keeps its last level as wide as the one before. (On the `meta` device PyTorch works out shapes and nothing else, so that a ResNet-101 costs nothing.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -189,7 +189,7 @@ for number, level in enumerate(levels, start=2):
 # %% [markdown]
 # ## What does the grid cost?
 #
-# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. How much of the photo is one cell? And which things fall through? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has.
+# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. How much of the photo is one cell? And which things fall through? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has. Here is one, at half its width:
 
 # %%
 from shnet_lib.data.refshapes.scene import SHAPES
@@ -224,7 +224,7 @@ show(
 )
 
 # %% [markdown]
-# At 18 x 18 things of 1 % of the photo survive, and half of those of a quarter of a percent are lost, where 40 x 40 keeps all. The authors suspect the same: on G-Ref, "which has extremely small target objects", SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others "possibly leads to a drop" (section 4.3). "Lost" is our word and a simple one. A cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell have one vector between them.
+# At 18 x 18 things of 1 % of the photo survive, and nearly half of those of a quarter of a percent are lost, where 40 x 40 keeps all. The authors suspect the same: on G-Ref, "which has extremely small target objects", SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others "possibly leads to a drop" (section 4.3). "Lost" is our word and a simple one. A cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell have one vector between them.
 #
 # Then why not 40 x 40? Because of what comes next. In SFM every cell and word looks at every other (lesson 03). The paper could not train it: "memory limits induced by multi-head attention", on a card with 11 GB. With 25 words:
 
@@ -453,9 +453,9 @@ for name, lstm in starts.items():
 # %% [markdown]
 # ## What you have seen
 #
-# - You looked at the levels: each half as wide as the one before; outlines on level 2, single cells on level 4.
+# - You looked at the levels, each half as wide as the one before: outlines on level 2, single cells on level 4.
 # - Pooling to $2H \times 2W$, a convolution of stride 2, BatchNorm and LeakyReLU gave the numbers of `LevelProjection`.
-# - On 18 x 18 half of the things of a quarter of a percent of the photo were lost; 40 x 40 kept them, at twenty times the pairs.
+# - On 18 x 18 nearly half of the things of a quarter of a percent of the photo were lost; 40 x 40 kept them, at twenty times the pairs.
 # - Your LSTM gave PyTorch's states word by word; padding at the end changed nothing.
 # - `model.train()` moved a backbone that had no gradients; `FrozenBackbone` did not move.
 #
