@@ -215,7 +215,7 @@ show(
 )
 
 # %% [markdown]
-# Two things to read off. First, whether the intervals exclude 0: then words do look at the thing meant. Second, the last row is a control that Figure 7 does not have: “the”, “on” and “from” mean no region at all. If they look at the thing about as much as “star” does, then the looks are not word by word. They are the answer, seen through every word.
+# Two things to read off. First, whether the intervals exclude 0: then words do look at the thing meant. Second, the last row is a control that Figure 7 does not have: “the”, “on” and “from” mean no region at all. If they look at the thing about as much as “star” does, then most of the look is not the word's own. It is the answer, seen through every word.
 #
 # A sharper control is the same thing in the same scene, meant by one phrase and not by another. Its size, colour and place are then the same on both sides.
 

@@ -372,7 +372,7 @@ def side_shifts(
 
     Phrases of one word are left out. Returns samples of the same cases: "side word" (the word
     itself), "other words" (the mean of the phrase's other words), "wrong axis" (the word itself, at
-    right angles: chance), "answer".
+    right angles) and "answer" (the middle of what is marked).
     """
     cases: dict[str, list] = {"side word": [], "other words": [], "wrong axis": [], "answer": []}
     for one, other in zip(measured, turned_round, strict=True):

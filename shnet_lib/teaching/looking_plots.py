@@ -1,5 +1,6 @@
 """Pictures of lesson 09: what attends to what, how sure that is, and which answers fail how."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -125,7 +126,7 @@ def draw_layers(tables: Mapping[str, np.ndarray], label: str) -> Figure:
     """Means by level (a row) and layer (a column), blue above 0 and orange below, one scale."""
     most = max(float(np.abs(table).max()) for table in tables.values())
     norm, digits = TwoSlopeNorm(0, vmin=-most, vmax=most), 1 if most >= 10 else 2
-    figure = Figure(figsize=(0.9 + 2.7 * len(tables), 2.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(min(0.9 + 2.7 * len(tables), 10), 2.6), layout="constrained", dpi=100)
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         shown = ax.imshow(table, cmap=SIGNED, norm=norm, aspect="auto")
@@ -174,7 +175,8 @@ def draw_answers(answers: Sequence[Answer], columns: int = 4) -> Figure:
     """What was marked (orange), what was meant (blue), the phrase and the kind of answer."""
     figure, axes = grid_of(len(answers), columns, cell=10 / columns)
     for ax, answer in zip(axes, answers, strict=True):
-        title = f"{answer.kind}, IoU {answer.iou:.2f}\n“{answer.expression.text}”"
+        phrase = textwrap.fill(f"“{answer.expression.text}”", width=2 + 100 // columns)
+        title = f"{answer.kind}, IoU {answer.iou:.2f}\n{phrase}"
         photo, target = photo_of(answer.expression), answer.expression.mask()
         draw_mask(ax, photo, title, target, answer.mask)
     return figure
