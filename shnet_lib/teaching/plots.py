@@ -114,20 +114,34 @@ def draw_curves(history: Sequence[dict]) -> Figure:
     return figure
 
 
-def live_curves() -> Callable[[list[dict]], None]:
-    """A picture that redraws itself: give the result to `fit(on_evaluation=...)`."""
+def live_picture() -> Callable[[Figure, str], None]:
+    """A place in the notebook for one picture: call the result with each new figure and its text.
+
+    The first call displays, the later ones redraw in place, also from a widget's callback. What
+    is stored with the notebook is the last picture.
+    """
     handle: list[DisplayHandle] = []
 
-    def redraw(history: list[dict]) -> None:
-        last = history[-1]
-        alt = (
-            f"Curves of training up to step {last['step']}: loss {last['loss']:.3f}, validation "
-            f"overall IoU {last['val_overall_iou']:.3f}."
-        )
-        bundle = _bundle(draw_curves(history), alt)
+    def redraw(figure: Figure, alt: str) -> None:
+        bundle = _bundle(figure, alt)
         if handle:
             handle[0].update(*bundle, raw=True)
         else:
             handle.append(display(*bundle, raw=True, display_id=True))
 
     return redraw
+
+
+def live_curves() -> Callable[[list[dict]], None]:
+    """A picture that redraws itself: give the result to `fit(on_evaluation=...)`."""
+    redraw = live_picture()
+
+    def redraw_curves(history: list[dict]) -> None:
+        last = history[-1]
+        alt = (
+            f"Curves of training up to step {last['step']}: loss {last['loss']:.3f}, validation "
+            f"overall IoU {last['val_overall_iou']:.3f}."
+        )
+        redraw(draw_curves(history), alt)
+
+    return redraw_curves
