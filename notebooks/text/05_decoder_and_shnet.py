@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 05 · The mask decoder and the whole model
 #
-# *Section 3.4, Figure 2 · SECONDS seconds on two CPU cores*
+# *Section 3.4, Figure 2 · 15 seconds on two CPU cores*
 #
 # **You need to know** convolutions in PyTorch, and what the context $G$ of lesson 04 is.
 #
@@ -165,6 +165,8 @@ for grid in (8, 18, 40):
 # Move the slider: from which grid on does each rate see anything beside its own cell?
 
 # %%
+from ipywidgets import IntSlider
+
 from shnet_lib.teaching.model_plots import draw_taps
 from shnet_lib.teaching.widgets import explore
 
@@ -173,7 +175,7 @@ explore(
     "At each pixel of a {grid} by {grid} grid, how many of the nine taps at the rates 6, 12 and 24 "
     "fall on the map: fewer towards the border, and only one where the grid is not larger than "
     "the rate.".format,
-    grid=(4, 48, 2),
+    grid=IntSlider(18, min=4, max=48, step=2),
 )
 
 # %% [markdown]
@@ -189,7 +191,7 @@ from pathlib import Path
 from shnet_lib.data import read_expressions
 
 val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
-target = torch.from_numpy(val[40].mask())  # (128, 128)
+target = torch.from_numpy(val[294].mask())  # (128, 128)
 
 
 def both_orders(target, grid):
@@ -209,8 +211,8 @@ show(
         [target, share, enlarged, decided],
         ["target, 128 × 128", "soft map, 16 × 16", "enlarge, then decide", "decide, then enlarge"],
     ),
-    alt="A mask; its 16 by 16 grey map; the mask from the enlarged grey map, with smooth outlines; "
-    "the mask decided on the small grid, with steps.",
+    alt="A mask; its 16 by 16 grey map; the mask from the enlarged grey map, a star with "
+    "blunt tips; the mask decided on the small grid, a heap of squares.",
 )
 
 # %% [markdown]
@@ -289,7 +291,7 @@ logits = torch.linspace(-5, 25, 601)
 
 
 def gradient(loss, kind):
-    z = logits.to(kind).requires_grad_()
+    z = logits.clone().to(kind).requires_grad_()
     loss(z, torch.zeros_like(z)).backward()
     return z.grad.float().numpy()
 
@@ -355,22 +357,16 @@ show(
 
 # %%
 from shnet_lib.model.shnet import TABLE_2
-
-
-def draw_row(row):
-    """Figure 2 of one row of Table 2."""
-    config = ModelConfig(backbone="resnet101", **TABLE_2[row])
-    return draw_trace(trace_shapes(*weightless(config, expressions=2, images=1, words=6)))
-
+from shnet_lib.teaching.model_plots import draw_variant
 
 explore(
-    draw_row, "The network of the row {row} of Table 2, with its shapes.".format, row=[*TABLE_2]
+    draw_variant, "The network of the row {row} of Table 2, with its shapes.".format, row=[*TABLE_2]
 )
 
 # %% [markdown]
 # ## What it costs
 #
-# `count_parameters` and `count_flops` read the same network without a number in it. A multiplication and an addition are two operations.
+# `count_parameters` and `count_flops` read the same network without a number in it. A multiplication and an addition are two operations. The 3.0 million frozen numbers of `word_encoder` are GloVe vectors for 10,000 words, which the released code does not train.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -414,7 +410,7 @@ print(f"HCAM as printed {as_printed / 1e9:.1f} GFLOP, here {dict(flops)['fusion'
 # NBVAL_CHECK_OUTPUT
 from dataclasses import replace
 
-for widths in ((512, 512, 512, 256), (256, 256)):
+for widths in ((512, 512, 512, 256), (512, 256, 256)):
     config = replace(paper, decoder_widths=widths)
     trained = {part: n for part, n, _ in count_parameters(config, 10_000)}["upsample"]
     print(widths, f"{trained / 1e6:.1f} M, {dict(count_flops(config))['upsample'] / 1e9:.1f} GFLOP")

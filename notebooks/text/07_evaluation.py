@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 07 · Evaluation
 #
-# *Sections 4.1 and 4.3, Table 1 · SECONDS seconds on two CPU cores*
+# *Sections 4.1 and 4.3, Table 1 · 22 seconds on two CPU cores*
 #
 # **You need to know** what a mask and a logit are (lesson 05). No training is needed: the course ships a trained network.
 #
@@ -179,7 +179,7 @@ print(f"overall IoU of the rest            {overall_iou(i[rest], u[rest]):.3f}")
 # %% [markdown]
 # ## Every expression once
 #
-# A sum over *all test samples* is easy to get wrong. Two ways, both seen in training code: average the overall IoU of each batch; or drop the last batch because it is not full.
+# A sum over *all test samples* is easy to get wrong. Two ways that look harmless: average the overall IoU of each batch; or drop the last batch because it is not full.
 
 # %%
 print(f"every expression once       {overall_iou(i, u):.4f}")
@@ -225,21 +225,20 @@ show(
 print(f"best overall IoU {best[0]:.3f}, at threshold {best[1]:.2f}")
 
 # %% [markdown]
-# The hills are flat and have different tops. A threshold is a setting like any other: choose it on the validation split or not at all. Chosen on the test split it is a small fraud. Look at single answers while you move it:
+# The hills are flat and have different tops. A threshold is a setting like any other: choose it on the validation split or not at all. Chosen on a test split, it has seen the answers. Look at single answers while you move it:
 
 # %%
+from functools import partial
+
+from ipywidgets import FloatSlider
+
 from shnet_lib.teaching.evaluation_plots import draw_threshold
 from shnet_lib.teaching.widgets import explore
 
-
-def at_threshold(threshold):
-    return draw_threshold(answers, swept, threshold, shown=(136, 393, 294))
-
-
 explore(
-    at_threshold,
+    partial(draw_threshold, answers, swept, shown=(136, 393, 294)),
     "Three answers cut at the threshold {threshold:.2f}, and that threshold on the curves.".format,
-    threshold=(0.05, 0.95, 0.05),
+    threshold=FloatSlider(0.5, min=0.05, max=0.95, step=0.05),
 )
 
 # %% [markdown]
@@ -290,7 +289,7 @@ for name, convention in steps.items():
 # %% [markdown]
 # ## Why tables of this field do not compare
 #
-# What the published evaluation codes do, as read in them:
+# What the published evaluation codes do:
 #
 # | code | headline | compares at | threshold | hit if | empty union |
 # |---|---|---|---|---|---|
@@ -301,7 +300,7 @@ for name, convention in steps.items():
 # | ReLA | both ("cIoU", "gIoU") | 480 | argmax | ≥, from 0.7 | 0 |
 # | SHNet as released | sum I / sum U | 160, truth dilated | 0.40 | – | divides by zero |
 #
-# One network, one set of answers, and the number that each would print first:
+# One network, one set of answers, and the number that each would print first (the fourth row, whose sizes vary, is left out):
 
 # %%
 from shnet_lib.teaching.evaluation import CONVENTIONS, headline
@@ -358,7 +357,7 @@ print(
 )
 
 # %% [markdown]
-# It covers the choice of photos only. Another seed of the training would move the number too (lesson 08). Two networks measured on the *same* photos differ by less than two intervals suggest: bootstrap their difference if you have both.
+# It covers the choice of photos only. Another seed of the training would move the number too (lesson 08). Where two networks answered the *same* photos, bootstrap the difference: what is hard for one is often hard for the other, and two separate intervals hide that.
 
 # %% [markdown]
 # ## Table 1, read critically
@@ -415,9 +414,9 @@ print(
 )
 
 # %% [markdown]
-# Six to seven points: more than lies between most rows of the table. The authors publish the number, call the set-up incorrect, and leave it out of their table. That is how it should be done. It remains unsaid how much of the gain is leaked photos and how much is simply three times the data.
+# Six to seven points: more than lies between most rows of the table. The authors publish the number, call the set-up incorrect, and leave it out of their table. That is how it should be done. (EFN's number stays in, underlined.) It remains unsaid how much of the gain is leaked photos, and how much is simply more than twice the data.
 #
-# One thing the paper does not mention: G-Ref's own split (`google`) was made by *thing*, not by photo, so that its training and validation share photos too. Whoever has the files can count them with the function below. RefShapes shares none:
+# One thing the paper does not mention: G-Ref's own split (`google`) keeps things apart and not photos, so that its training and validation share photos too. Whoever has the files can count them with the function below. RefShapes shares none:
 
 
 # %%
@@ -442,7 +441,7 @@ print(shared_photos("../data/refshapes", "refshapes-unc"), "photos in both train
 # - A was better by overall IoU and B by mean IoU, on the same three masks.
 # - Every expression counted once; the mean over batches, and a dropped batch, gave other numbers.
 # - The threshold and the dilated truth each moved the number, the latter most for small things.
-# - One network printed five different numbers in five conventions.
+# - The same answers got five headline numbers, far apart, in five conventions.
 # - Its overall IoU has an interval. Some gaps of Table 1 are wider than such an interval, some are not.
 #
 # Next: [08 · Ablations](08_ablations.ipynb).

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from shnet_lib.model.shnet import TABLE_2, ModelConfig
 from shnet_lib.teaching.plots import PALETTE, grid_of
-from shnet_lib.teaching.trace import Flow, Shape
+from shnet_lib.teaching.trace import Flow, Shape, trace_shapes, weightless
 
 ASPP_RATES = (6, 12, 24)
 
@@ -56,7 +57,7 @@ def draw_gradients(logits: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
     ax.set_xlabel("logit of a background pixel: further right is more wrong", fontsize=10)
     ax.set_ylabel("gradient of the loss", fontsize=10)
     ax.set_ylim(-0.05, 1.1)
-    ax.legend(loc="center right", fontsize=10)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(curves), fontsize=9)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
@@ -171,6 +172,16 @@ def draw_trace(rows: Sequence[Flow]) -> Figure:
     for x, y, label in ((0, 34.5, "images"), (12, 12.5, "words"), (6, 0.5, "mask_logits")):
         ax.text(x, y, label, fontsize=10, weight="bold", ha="left")
     return figure
+
+
+def draw_variant(row: str) -> Figure:
+    """Figure 2 of one row of the paper's Table 2, two expressions of six words on one photo.
+
+    Raises:
+        KeyError: Table 2 has no such row.
+    """
+    config = ModelConfig(backbone="resnet101", **TABLE_2[row])
+    return draw_trace(trace_shapes(*weightless(config, images=1, expressions=2, words=6)))
 
 
 def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:

@@ -14,6 +14,7 @@ from shnet_lib.teaching.model_plots import (
     draw_planes,
     draw_taps,
     draw_trace,
+    draw_variant,
     shape_text,
     taps_inside,
 )
@@ -83,6 +84,14 @@ def test_a_network_without_sfm_is_drawn_without_it():
     parts, texts = drawn(sfm="none", fusion="none")
     assert "sfm" not in parts and "SFM" not in texts
     assert texts.count("5×512×18×18") == 5 and "3 of 5×6×512" not in texts
+
+
+@pytest.mark.parametrize("row, whole", [("SHNet", True), ("baseline", False)])
+def test_a_variant_is_its_row_of_table_2(row, whole):
+    (ax,) = draw_variant(row).axes
+    assert ("sfm" in {patch.get_label() for patch in ax.patches}) == whole
+    assert ("HCAM" in {text.get_text() for text in ax.texts}) == whole
+    assert "2×320×320" in {text.get_text() for text in ax.texts}
 
 
 def test_without_a_backbone_there_is_no_picture():

@@ -56,11 +56,12 @@ def test_without_numbers_the_shapes_are_the_same():
     assert trace_shapes(*weightless(TINY, IMAGES, B, T)) == real
 
 
-def test_the_network_is_left_as_it_was():
-    network = SHNet(TINY, vocabulary_size=12).train()
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(training):
+    network = SHNet(TINY, vocabulary_size=12).train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     trace_shapes(network, real_batch())
-    assert network.training
+    assert network.training == training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(module._forward_hooks for module in network.modules())
 
