@@ -62,7 +62,7 @@ show(
 )
 
 # %% [markdown]
-# To answer, it does not suffice to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper's point is that words and pixels should look at each other *at the same time*, and that coarse and fine views of the photo should exchange what they found.
+# To answer, it does not suffice to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper's point (its Figure 1) is that words and pixels should look at each other *at the same time*, and that coarse and fine views of the photo should exchange what they found.
 
 # %% [markdown]
 # ## Ask it yourself

@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other. A mistake in the first step then stayed to the end (section 1 of the paper). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. How can one operation compare a pixel with a word?
+# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other. A mistake in the first step then stayed to the end (section 1 of the paper). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. How can one operation compare a pixel with a word? Figure 2 puts the SFM between the features and HCAM; today's part is lit.
 
 # %%
 from shnet_lib.teaching.architecture import draw_architecture

@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# SFM ran on each of the levels 2, 3 and 4 alone. Each level came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? Stack and convolve them, and a level cannot know what the others heard. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence.
+# SFM ran on each of the levels 2, 3 and 4 alone. Each level came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? Stack and convolve them, and a level cannot know what the others heard. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence. Figure 3 of the paper draws it.
 
 # %%
 from shnet_lib.teaching.architecture import draw_architecture

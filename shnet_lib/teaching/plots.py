@@ -5,6 +5,7 @@ The colours are Okabe and Ito's, which people with any colour vision can tell ap
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from IPython.display import DisplayHandle, display
@@ -22,13 +23,16 @@ PALETTE = (TARGET, PREDICTED, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E4
 
 def show(figure: Figure, alt: str) -> None:
     """Display a figure with a text for those who cannot see it."""
-    display(*_bundle(figure, alt), raw=True)
+    shown = _shown(figure, alt)
+    display(shown["data"], metadata=shown["metadata"], raw=True)
 
 
-def _bundle(figure: Figure, alt: str) -> tuple[dict]:
+def _shown(figure: Figure, alt: str) -> dict[str, Any]:
+    """What `display` shows: the picture, and its text for readers, in print and for the page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
-    return ({"image/png": buffer.getvalue(), "text/plain": alt},)
+    data = {"image/png": buffer.getvalue(), "text/plain": alt}
+    return {"data": data, "metadata": {"image/png": {"alt": alt}}}
 
 
 def photo_of(expression: Expression) -> np.ndarray:
@@ -123,11 +127,13 @@ def live_picture() -> Callable[[Figure, str], None]:
     handle: list[DisplayHandle] = []
 
     def redraw(figure: Figure, alt: str) -> None:
-        bundle = _bundle(figure, alt)
+        shown = _shown(figure, alt)
         if handle:
-            handle[0].update(*bundle, raw=True)
+            handle[0].update(shown["data"], metadata=shown["metadata"], raw=True)
         else:
-            handle.append(display(*bundle, raw=True, display_id=True))
+            handle.append(
+                display(shown["data"], metadata=shown["metadata"], raw=True, display_id=True)
+            )
 
     return redraw
 
