@@ -162,7 +162,7 @@ for grid in (8, 18, 40):
     print(f"{grid:2} x {grid:2} " + "".join(f"{share:8.1%}" for share in shares))
 
 # %% [markdown]
-# Move the slider: from which grid on does each rate see anything beside its own cell?
+# Move the slider: from which grid on does a rate see anything beside its own cell? And where? At 18 × 18 and rate 12 it is the cells in the *middle* that see only themselves: both neighbours at distance 12 lie outside.
 
 # %%
 from ipywidgets import IntSlider
@@ -172,9 +172,8 @@ from shnet_lib.teaching.widgets import explore
 
 explore(
     draw_taps,
-    "At each pixel of a {grid} by {grid} grid, how many of the nine taps at the rates 6, 12 and 24 "
-    "fall on the map: fewer towards the border, and only one where the grid is not larger than "
-    "the rate.".format,
+    "Three maps of a {grid} by {grid} grid: at each cell, how many of the nine taps at the rates 6, "
+    "12 and 24 fall on the map. The share that reads padding stands above each.".format,
     grid=IntSlider(18, min=4, max=48, step=2),
 )
 

@@ -124,6 +124,16 @@ def test_a_square_convention_by_hand(answers, threshold):
         assert int(union[n]) == (prediction | true).sum()
 
 
+def test_each_convention_has_its_own_threshold_and_size():
+    assert {name: (c.threshold, c.size, c.dilated) for name, c in CONVENTIONS.items()} == {
+        "LSTM-CNN, RMI, CMPC": (0.5, None, False),
+        "LAVT, ReLA (cIoU)": (0.5, 480, False),
+        "LAVT, ReLA (mean, gIoU)": (0.5, 480, False),
+        "CRIS": (0.35, None, False),
+        "SHNet as released": (0.40, 160, True),
+    }
+
+
 def test_a_headline_is_the_measure_that_the_convention_names(answers):
     for convention in CONVENTIONS.values():
         measure = overall_iou if convention.headline == "overall" else mean_iou
