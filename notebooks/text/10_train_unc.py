@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 10 · Train and evaluate SHNet, end to end
 #
-# *Section 4, Experiments · 9 minutes on two CPU cores with the preset `quick`*
+# *Section 4, Experiments · 6 minutes on two CPU cores with the preset `quick`*
 #
 # **You need to know** what the lessons 01 to 07 show. Or just run it and look.
 #

@@ -10,6 +10,7 @@ and outputs come from a kernel that nothing was done in before.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,8 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m shnet_lib.teaching.lessons")
     parser.add_argument("texts", nargs="+", type=Path, help="notebooks/text/NN_name.py ...")
     for text in parser.parse_args(arguments).texts:
+        began = time.monotonic()
         try:
-            print(make(text))
+            print(f"{make(text)} {time.monotonic() - began:.0f} s")
         except FileNotFoundError:
             print(f"error: there is no lesson {text}", file=sys.stderr)
             return 1
