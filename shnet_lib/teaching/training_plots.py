@@ -7,6 +7,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -14,7 +15,12 @@ from shnet_lib.teaching.plots import PALETTE
 from shnet_lib.training.fit import polynomial_decay
 
 LEARNING_RATE, PLATEAU_FACTOR = 1.2e-4, 0.7  # section 4.2; the released code
-LABELS = {"loss": "loss (BCE a pixel)", "iou": "overall IoU"}
+LABELS = {
+    "loss": "loss (BCE a pixel)",
+    "iou": "overall IoU",
+    "day_iou": "overall IoU, ordinary photos",
+}
+MARGIN = 3  # pixels
 MARKS = ("-", "--", ":", "-.")
 # name: bits of the exponent and of the fraction; a sign and, unwritten, a leading 1 come with them
 FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
@@ -45,6 +51,7 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
         share = "iou" in measure
         ax.set(xlabel="step", ylabel=LABELS.get(measure, measure))
         ax.set_ylim((0, 1.02) if share else (0, None))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
         ax.legend(fontsize=9)
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
@@ -142,7 +149,15 @@ def draw_formats() -> Figure:
 
 
 def draw_targets(target: np.ndarray, others: Mapping[str, np.ndarray]) -> Figure:
-    """A mask (S, S), and beside it others of the same size: what they add, what they lack."""
+    """A mask (S, S), and beside it others of the same size: what they add, what they lack.
+
+    Shown is the part of the plane that any of them needs, and `MARGIN` pixels around it.
+    """
+    rows, columns = np.nonzero(np.any([target, *others.values()], axis=0))
+    near = tuple(
+        slice(max(int(places.min()) - MARGIN, 0), int(places.max()) + MARGIN + 1)
+        for places in (rows, columns)
+    )
     figure = Figure(figsize=(2.9 * (1 + len(others)), 3.2), layout="constrained", dpi=100)
     axes = figure.subplots(1, 1 + len(others))
     for ax, (name, mask) in zip(axes, {"target": target, **others}.items(), strict=True):
@@ -151,7 +166,7 @@ def draw_targets(target: np.ndarray, others: Mapping[str, np.ndarray]) -> Figure
         picture[mask & ~target] = to_rgb(PALETTE[1])
         picture[~mask & target] = to_rgb(PALETTE[7])
         iou = (mask & target).sum() / max((mask | target).sum(), 1)
-        ax.imshow(picture, interpolation="nearest")
+        ax.imshow(picture[near], interpolation="nearest")
         ax.set_title(name if mask is target else f"{name}\nIoU {iou:.2f}", fontsize=10)
         ax.set(xticks=[], yticks=[])
     return figure

@@ -142,3 +142,12 @@ def test_what_a_target_adds_and_lacks_is_coloured_and_measured():
     assert picture[2, 4].tolist() == list(to_rgb(PALETTE[1]))  # added
     assert picture[2, 2].tolist() == list(to_rgb(PALETTE[7]))  # lacking
     assert picture[0, 0].tolist() == [1, 1, 1]
+
+
+def test_only_the_part_of_the_plane_that_is_needed_is_shown():
+    target = np.zeros((40, 50), dtype=bool)
+    target[20:22, 1:3] = True
+    other = np.zeros_like(target)
+    other[25, 10] = True
+    for ax in draw_targets(target, {"other": other}).axes:
+        assert ax.images[0].get_array().shape[:2] == (3 + 6 + 3, 1 + 10 + 3)  # cut at the left
