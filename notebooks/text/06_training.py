@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 06 · Training
 #
-# *Section 4.2, implementation details · 70 seconds on two CPU cores*
+# *Section 4.2, implementation details · 45 seconds on two CPU cores*
 #
 # **You need to know** what goes into SHNet and what comes out (lesson 05), and what a gradient is.
 #
@@ -74,7 +74,6 @@ photos = set(sorted({expression.image_path for expression in train})[:150])
 data = {"train": [e for e in train if e.image_path in photos], "val": val[:60]}
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from accelerate.utils import set_seed
 
 from shnet_lib.data.text import Vocabulary
@@ -91,6 +90,9 @@ def new_network():
 
 
 dataset = make_dataset(config, data["train"], vocabulary, new_network().backbone)
+
+# %%
+# NBVAL_CHECK_OUTPUT
 print(f"{len(dataset.image_paths)} photos, {len(vocabulary)} words")
 
 # %% [markdown]
@@ -289,7 +291,6 @@ by_hand = fit_by_hand(new_network(), loader, config.steps, config.learning_rate)
 # Now the library's `fit`: the same loop, and what a night needs besides. Same settings, same seed, an evaluation after every step. Are its losses ours, exactly?
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import tempfile
 from pathlib import Path
 
@@ -297,6 +298,9 @@ from shnet_lib.training.fit import fit
 
 runs = tempfile.TemporaryDirectory()
 library = fit(config, data, Path(runs.name) / "steps")
+
+# %%
+# NBVAL_CHECK_OUTPUT
 assert [row["loss"] for row in library.history] == [row["loss"] for row in by_hand]
 print(len(by_hand), "losses, equal to the last bit")
 
@@ -642,7 +646,6 @@ except RuntimeError as error:
     print(error)
 
 # %%
-# NBVAL_CHECK_OUTPUT
 resumed = fit(settings, data, Path(runs.name) / "cut", resume=True)
 
 
@@ -652,6 +655,8 @@ def figures(result):
     return [{k: v for k, v in row.items() if k not in clock} for row in result.history]
 
 
+# %%
+# NBVAL_CHECK_OUTPUT
 assert figures(resumed) == figures(uninterrupted)
 whole, parts = (r.trained.network.state_dict() for r in (uninterrupted, resumed))
 assert all(torch.equal(whole[name], parts[name]) for name in whole)
