@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 05 · The mask decoder and the whole model
 #
-# *Section 3.4, Figure 2 · 15 seconds on two CPU cores*
+# *Section 3.4, Figure 2 · 9 seconds on two CPU cores*
 #
 # **You need to know** convolutions in PyTorch, and what the context $G$ of lesson 04 is.
 #
