@@ -219,8 +219,8 @@ swept = sweep(answers, [k / 20 for k in range(1, 20)])
 best = max(zip(swept.measure(overall_iou), swept.thresholds, strict=True))
 show(
     draw_sweep(swept, {0.35: "CRIS", 0.4: "SHNet as released", 0.5: "this course"}),
-    alt="Overall IoU, mean IoU and precision@0.5 against the threshold: three flat hills with their "
-    "tops below 0.5, steep only at the ends.",
+    alt="Overall IoU, mean IoU and precision@0.5 against the threshold: three flat hills, steep only "
+    "at the ends.",
 )
 print(f"best overall IoU {best[0]:.3f}, at threshold {best[1]:.2f}")
 
