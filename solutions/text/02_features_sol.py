@@ -74,7 +74,7 @@ check("the mean of the real words", average_words)
 #
 # *Difficulty: easy · 10 minutes · section 3.1: $l_i$ is the LSTM's state at step $i$*
 #
-# The LSTM's state after the last word has read the whole phrase, and older methods take it as the meaning of the phrase. Which of the T states is it? In a padded batch a different one for each phrase.
+# Another way to one vector for the whole phrase: the LSTM's state after the last word, since by then it has read all of it. Which of the T states is that? In a padded batch a different one for each phrase.
 
 
 # %%
