@@ -74,7 +74,6 @@ photos = set(sorted({expression.image_path for expression in train})[:150])
 data = {"train": [e for e in train if e.image_path in photos], "val": val[:60]}
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from accelerate.utils import set_seed
 
 from shnet_lib.data.text import Vocabulary
@@ -91,6 +90,9 @@ def new_network():
 
 
 dataset = make_dataset(config, data["train"], vocabulary, new_network().backbone)
+
+# %%
+# NBVAL_CHECK_OUTPUT
 print(f"{len(dataset.image_paths)} photos, {len(vocabulary)} words")
 
 # %% [markdown]
@@ -289,7 +291,6 @@ by_hand = fit_by_hand(new_network(), loader, config.steps, config.learning_rate)
 # Now the library's `fit`, which is the same loop and what a night needs besides: evaluation, checkpoints, several processes. Same settings, same seed, an evaluation after every step. Are its losses ours, exactly?
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import tempfile
 from pathlib import Path
 
@@ -298,6 +299,9 @@ from shnet_lib.training.fit import fit
 runs = tempfile.TemporaryDirectory()
 library = fit(config, data, Path(runs.name) / "steps")
 assert [row["loss"] for row in library.history] == [row["loss"] for row in by_hand]
+
+# %%
+# NBVAL_CHECK_OUTPUT
 print(len(by_hand), "losses, equal to the last bit")
 
 # %% [markdown]
@@ -641,7 +645,6 @@ except RuntimeError as error:
     print(error)
 
 # %%
-# NBVAL_CHECK_OUTPUT
 resumed = fit(settings, data, Path(runs.name) / "cut", resume=True)
 
 
@@ -654,6 +657,9 @@ def figures(result):
 assert figures(resumed) == figures(uninterrupted)
 whole, parts = (r.trained.network.state_dict() for r in (uninterrupted, resumed))
 assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+# %%
+# NBVAL_CHECK_OUTPUT
 print(len(resumed.history), "rows and", len(whole), "tensors, equal to the last bit")
 
 # %% [markdown]
