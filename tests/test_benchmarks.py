@@ -70,9 +70,12 @@ def test_the_literal_version_keeps_its_attention_weights():
 
 
 def test_the_page_shows_the_figures_that_were_measured():
-    """`make bench` writes both; one of them edited by hand would lie."""
+    """`make bench` writes both; one of them edited by hand would lie. What was not, says so."""
     text = (DOCS / "performance.md").read_text(encoding="utf-8")
-    results = json.loads((DOCS / "performance.json").read_text())
-    assert set(results) == set(SECTIONS)
+    file = DOCS / "performance.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    assert set(results) <= set(SECTIONS)
+    for section in set(SECTIONS) - set(results):
+        assert f"<!-- measured: {section} -->\n*Not measured yet" in text
     assert with_tables(text, results) == text
     assert not any("--tiny" in each["where"]["command"] for each in results.values())

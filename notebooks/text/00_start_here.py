@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# *Section 1, Introduction · 10 seconds on two CPU cores*
+# *Section 1, Introduction · 6 seconds on two CPU cores*
 #
 # **You need to know** how to run a notebook cell: click into it and press Shift+Enter.
 #
@@ -44,6 +44,7 @@ print(report(check_environment()))
 # The photos of the data sets that the paper uses cannot be shipped with a course. So the course generates scenes, **RefShapes**, with phrases of the same kinds. Here is one scene, asked three things. The blue outline is the answer that a person would give; it is known exactly, since the scene was generated.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 from shnet_lib.data import read_expressions
 
 val = read_expressions("../data/refshapes", "refshapes-unc", "val")
@@ -70,6 +71,7 @@ show(
 # The course ships a small SHNet, trained on RefShapes. It is the network of the paper with fewer channels. What it marks keeps its colours; the map on the right is its probability for each pixel.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 from shnet_lib import load_shnet
 from shnet_lib.teaching.answer import describe_answer, draw_answer
 
@@ -99,6 +101,7 @@ explore(ask, tell, scene=IntSlider(36, 0, len(scenes) - 1), phrase="second thing
 # How good is it? The network comes with a card that says what made it and what it reaches. *Overall IoU* is the share of pixels that mask and truth have in common among those that either has, counted over all phrases: 0 is nothing, 1 is perfect. Lesson 07 says why one number is not enough.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 for split, metrics in trained.card["metrics"].items():
     print(f"{split:6} overall IoU {metrics['overall_iou']:.3f}  mean IoU {metrics['mean_iou']:.3f}")
 

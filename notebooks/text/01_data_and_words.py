@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 01 · Data and words
 #
-# *Section 4.1 and the words of section 4.2 · 20 seconds on two CPU cores*
+# *Section 4.1 and the words of section 4.2 · 13 seconds on two CPU cores*
 #
 # **You need to know** Python, dictionaries and lists, and a little NumPy. No PyTorch yet.
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 02 · Features
 #
-# *Section 3.1 · 17 seconds on two CPU cores*
+# *Section 3.1 · 9 seconds on two CPU cores*
 #
 # **You need to know** [lesson 01](01_data_and_words.ipynb), and from PyTorch: tensors, `nn.Module`, what a convolution does.
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 03 · SFM: pixels and words in one sequence
 #
-# *Section 3.2, Equation 1 · 20 seconds on two CPU cores*
+# *Section 3.2, Equation 1 · 11 seconds on two CPU cores*
 #
 # **You need to know** what the features of a pixel and of a word are ([02 · Features](02_features.ipynb)), and what a matrix product is. Attention is explained from the start.
 #
@@ -380,15 +380,17 @@ show(
 
 # %%
 shares, uniform = torch.zeros(layers), 0.0
+grid = trained.config.model.grid
+pixels = grid**2
 some = val[:: len(val) // 40][:40]
 for asked in some:
     _, maps = attention_inside(trained, asked.image_path, asked.text)
     for layer in range(layers):
         over_levels = torch.stack([level[layer] for level in maps])  # (3, heads, N, N)
-        shares[layer] += over_levels[..., :64, 64:].sum(-1).mean() / len(some)
-    uniform += word_share(8, maps[0][0].shape[-1] - 64) / len(some)
+        shares[layer] += over_levels[..., :pixels, pixels:].sum(-1).mean() / len(some)
+    uniform += word_share(grid, maps[0][0].shape[-1] - pixels) / len(some)
 
-print(f"if pixels looked at all tokens alike, the words would get {uniform:.1%}")
+print(f"on {grid} x {grid} pixels that looked at all alike, the words would get {uniform:.1%}")
 for layer, share in enumerate(shares, start=1):
     print(f"layer {layer} of the trained network: {share:.1%}")
 assert shares.max() > 3 * uniform

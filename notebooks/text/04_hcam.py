@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 04 · HCAM: levels ask each other
 #
-# *Section 3.3, Equations 2 and 3 · 15 seconds on two CPU cores*
+# *Section 3.3, Equations 2 and 3 · 9 seconds on two CPU cores*
 #
 # **You need to know** what SFM returns ([03 · SFM](03_sfm.ipynb)), and what a convolution with padding does.
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 05 · The mask decoder and the whole model
 #
-# *Section 3.4, Figure 2 · 15 seconds on two CPU cores*
+# *Section 3.4, Figure 2 · 9 seconds on two CPU cores*
 #
 # **You need to know** convolutions in PyTorch, and what the context $G$ of lesson 04 is.
 #
@@ -385,12 +385,12 @@ cost = [(p[0], p[1] / 1e6, f[1] / 1e9) for p, f in zip(parameters[:-1], flops[:-
 show(
     draw_cost(cost),
     alt="Bars a part. Trained parameters: HCAM 21.2 million, projections 16.5, ASPP 8.9, "
-    "up-sampling 8.3, SFM 3.2, words 1.7, backbone none. Operations: up-sampling 44, backbone 32, "
+    "up-sampling 8.3, SFM 3.2, words 1.7, backbone none. Operations: backbone 32, up-sampling 23, "
     "projections 11, HCAM 9, SFM 8, ASPP 6 GFLOP.",
 )
 
 # %% [markdown]
-# 59.8 million parameters are trained, the number of the released code's network at this size. The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a sixth of the work. The decoder, to which the paper gives a sentence, does the most: its convolutions run at 72 × 72 cells.
+# 59.8 million parameters are trained, the number of the released code's network at this size. The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder does the most, and the paper gives it a sentence: its last convolutions run at 72 × 72 cells. (Written as one would first write it, its up-sampling would take 44.4 GFLOP: the library mixes channels before it doubles the map, `ConvolveDoubled`.)
 #
 # HCAM would do more if it were computed as Eq. 2 is printed: six convolutions over $[f^v_i; f^l_j]$, each with 1024 channels in, and one over three stacked levels. The library computes the visual half once for both $j$ and the sentence half on nine cells (lesson 04). The difference:
 

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 07 · Evaluation
 #
-# *Sections 4.1 and 4.3, Table 1 · 22 seconds on two CPU cores*
+# *Sections 4.1 and 4.3, Table 1 · 15 seconds on two CPU cores*
 #
 # **You need to know** what a mask and a logit are (lesson 05). No training is needed: the course ships a trained network.
 #
@@ -219,8 +219,8 @@ swept = sweep(answers, [k / 20 for k in range(1, 20)])
 best = max(zip(swept.measure(overall_iou), swept.thresholds, strict=True))
 show(
     draw_sweep(swept, {0.35: "CRIS", 0.4: "SHNet as released", 0.5: "this course"}),
-    alt="Overall IoU, mean IoU and precision@0.5 against the threshold: three flat hills with their "
-    "tops below 0.5, steep only at the ends.",
+    alt="Overall IoU, mean IoU and precision@0.5 against the threshold: three flat hills, steep only "
+    "at the ends.",
 )
 print(f"best overall IoU {best[0]:.3f}, at threshold {best[1]:.2f}")
 
@@ -284,7 +284,7 @@ for name, convention in steps.items():
     print(f"{name:36} overall {overall_iou(i, u):.3f}  mean {mean_iou(i, u):.3f}")
 
 # %% [markdown]
-# The two changes pull in opposite directions for this network. It was trained on untouched masks, so a fatter truth costs it something; the lower threshold fattens its masks and pays that back. A network trained on dilated masks, as the released one was, meets the truth it has learned. Either way the number is about another task: how well a mask agrees with one that nobody drew.
+# The two changes pull in opposite directions for this network. It was trained on untouched masks, so a fatter truth costs it something; the lower threshold fattens its masks and pays part of that back. A network trained on dilated masks, as the released one was, meets the truth it has learned. Either way the number is about another task: how well a mask agrees with one that nobody drew.
 
 # %% [markdown]
 # ## Why tables of this field do not compare
@@ -315,7 +315,7 @@ spread = 100 * (max(printed.values()) - min(printed.values()))
 print(f"highest less lowest: {spread:.1f} points")
 
 # %% [markdown]
-# No network got better or worse between the bars. The whole of HCAM is worth 1.82 points in the paper's Table 2 (row 8 less row 3). The choice between mean and overall is worth several times that here. A number quoted without its convention cannot be compared with another.
+# No network got better or worse between the bars. The whole of HCAM is worth 1.82 points in the paper's Table 2 (row 8 less row 3). The choice between mean and overall is worth more than that here. A number quoted without its convention cannot be compared with another.
 
 # %% [markdown]
 # ## How sure is a number?
@@ -435,13 +435,14 @@ print(shared_photos("../data/refshapes", "refshapes-unc"), "photos in both train
 # - **The threshold, the size, and what to do with an empty union.** The released code has 0.40, 160 × 160 with a dilated truth, and a division by zero. This course compares at the photo's own size, at 0.5, with the untouched mask, and shows the released protocol beside it (`evaluate(..., protocol="released")`).
 # - **Which checkpoint was measured.** The released code keeps the one that is best on the split it evaluates; for ReferIt that is the *test* split. This course chooses on validation and refuses a test split.
 # - **How many runs.** No seeds, no intervals. Lesson 08 has both for RefShapes.
-#
+
+# %% [markdown]
 # ## What you have seen
 #
 # - A was better by overall IoU and B by mean IoU, on the same three masks.
 # - Every expression counted once; the mean over batches, and a dropped batch, gave other numbers.
 # - The threshold and the dilated truth each moved the number, the latter most for small things.
-# - The same answers got five headline numbers, far apart, in five conventions.
+# - The same answers got different headline numbers in five conventions, points apart.
 # - Its overall IoU has an interval. Some gaps of Table 1 are wider than such an interval, some are not.
 #
 # Next: [08 · Ablations](08_ablations.ipynb).

@@ -52,7 +52,7 @@ def draw_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[F
     for ax, values, title in zip(axes, (target, found), ("wanted", "yours"), strict=True):
         image = ax.imshow(values.numpy(), cmap=colours, vmin=low, vmax=high, aspect="auto")
         ax.set_title(title, fontsize=10)
-        ax.set_xlabel(columns)
+        ax.set_xlabel(columns if values.isfinite().all() else f"{columns} (white: NaN)")
     axes[0].set_ylabel(rows)
     figure.colorbar(image, ax=axes)
     return figure, f"Two matrices of {rows} and {columns} beside each other: the wanted one, yours."

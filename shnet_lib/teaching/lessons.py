@@ -68,8 +68,19 @@ def keep_what_is_read(notebook: NotebookNode) -> NotebookNode:
     notebook.metadata.pop("language_info", None)  # it names the Python that happened to run
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_still, cell.outputs) if output]
+            cell.outputs = _joined([output for output in map(_still, cell.outputs) if output])
     return notebook
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Printed lines that came in several pieces, as they do on a slow machine, in one."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _still(output: NotebookNode) -> NotebookNode | None:

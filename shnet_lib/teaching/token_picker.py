@@ -9,6 +9,7 @@ from traitlets import Int, Unicode
 
 SIDE = 260  # of the picture of buttons, in screen pixels
 MARK = "?"  # on the button of the token that asks
+BLANK = "\u00a0"  # on a pixel's: ipywidgets would leave the old text for an empty one
 
 
 class TokenPicker(ipywidgets.VBox):
@@ -37,6 +38,7 @@ class TokenPicker(ipywidgets.VBox):
         cell = ipywidgets.Layout(width=side, height=side, margin="0", padding="0")
         self.buttons = [
             ipywidgets.Button(
+                description=BLANK,
                 tooltip=f"row {n // grid}, column {n % grid}",
                 style={"button_color": colour},
                 layout=cell,

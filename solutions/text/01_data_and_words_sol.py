@@ -12,7 +12,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Exercise 01 · Data and words
 #
@@ -52,7 +51,7 @@ def polygon_mask(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         (height, width) bool.
     """
-    ### BEGIN SOLUTION: count for each pixel how many edges are to its right
+    ### BEGIN SOLUTION: count the edges to the right of each pixel
     x = np.arange(width) + 0.5  # (W,)
     y = np.arange(height)[:, None] + 0.5  # (H, 1)
     crossed = np.zeros((height, width), dtype=int)
@@ -155,7 +154,7 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         (height, width) bool.
     """
-    ### BEGIN SOLUTION: find for each new row and column the old one in which its middle lies
+    ### BEGIN SOLUTION: find the old row and column of each new one
     old_height, old_width = mask.shape
     rows = ((np.arange(height) + 0.5) * old_height / height).astype(int)  # (height,)
     columns = ((np.arange(width) + 0.5) * old_width / width).astype(int)  # (width,)

@@ -12,7 +12,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Exercise 02 · Features
 #
@@ -47,7 +46,7 @@ def average_words(word_feats: Tensor, word_mask: Tensor) -> Tensor:
     Returns:
         (B, C).
     """
-    ### BEGIN SOLUTION: sum up the real words, and divide by how many there are
+    ### BEGIN SOLUTION: sum the real words, divide by how many
     weights = word_mask.unsqueeze(-1).float()  # (B, T, 1)
     return (word_feats * weights).sum(1) / weights.sum(1)
     ### END SOLUTION
@@ -75,7 +74,7 @@ check("the mean of the real words", average_words)
 #
 # *Difficulty: easy · 10 minutes · section 3.1: $l_i$ is the LSTM's state at step $i$*
 #
-# The LSTM's state after the last word has read the whole phrase, and older methods take it as the meaning of the phrase. Which of the T states is it? In a padded batch a different one for each phrase.
+# Another way to one vector for the whole phrase: the LSTM's state after the last word, since by then it has read all of it. Which of the T states is that? In a padded batch a different one for each phrase.
 
 
 # %%
@@ -90,7 +89,7 @@ def last_state(word_feats: Tensor, word_mask: Tensor) -> Tensor:
     Returns:
         (B, C).
     """
-    ### BEGIN SOLUTION: find each phrase's last word, and take its state
+    ### BEGIN SOLUTION: take the state at each last word
     last = word_mask.sum(1) - 1  # (B,), the place of the last word
     return word_feats[torch.arange(len(word_feats)), last]
     ### END SOLUTION
@@ -143,7 +142,7 @@ def pool_to_grid(level: Tensor, grid: int) -> Tensor:
     Returns:
         (C, G, G), in each cell the largest numbers of its window.
     """
-    ### BEGIN SOLUTION: go over the cells, cut out the window of each, and take its maximum
+    ### BEGIN SOLUTION: take the maximum of the window of each cell
     channels, height, width = level.shape
     pooled = level.new_empty(channels, grid, grid)
     for i in range(grid):
@@ -191,7 +190,7 @@ check("pool to a grid", pool_to_grid)
 # - the features of a photo are those that the network gave in evaluation mode, and they do not depend on which other photos share its batch;
 # - both still hold after `model.train()`, and after any number of steps.
 #
-# The check puts your frozen network into a model, calls `model.train()`, trains the model for three steps and looks at the features again.
+# The check puts your frozen network into a model, calls `model.train()`, trains the model a little and looks at the features again.
 
 
 # %%
@@ -204,7 +203,7 @@ def freeze(network: nn.Module) -> nn.Module:
     Returns:
         a module with the same features: the network itself, or one around it.
     """
-    ### BEGIN SOLUTION: stop the gradients, and keep the network in evaluation mode for good
+    ### BEGIN SOLUTION: stop gradients, and keep it in evaluation mode
 
     class Frozen(nn.Module):
         def __init__(self):

@@ -12,7 +12,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Exercise 03 · SFM: pixels and words in one sequence
 #
@@ -158,7 +157,7 @@ def pixel_positions(height: int, width: int, channels: int) -> Tensor:
     Returns:
         (H*W, C), row by row: P(x) in the first C / 2 channels, P(y) in the others.
     """
-    ### BEGIN SOLUTION: make the waves for x and for y, and lay them out over the grid
+    ### BEGIN SOLUTION: lay waves for x and for y out over the grid
     half = channels // 2
     frequencies = 10000.0 ** (-torch.arange(0, half, 2) / half)  # (C/4,)
 
@@ -235,7 +234,7 @@ def sfm(
     Returns:
         F (B, N, C), pixels first, row by row, then words.
     """
-    ### BEGIN SOLUTION: join, LayerNorm, positions, attention in each head, the last projection
+    ### BEGIN SOLUTION: one line for each sign of the equation
     joint = torch.cat((visual.flatten(2).transpose(1, 2), word_feats), dim=1)  # (B, N, C)
     x = F.layer_norm(joint, joint.shape[-1:]) + positions  # (B, N, C)
 

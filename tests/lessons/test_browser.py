@@ -163,6 +163,7 @@ def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, serve
     before = lesson.pictures()
     lesson.page.locator("button.jupyter-button:has-text('bottom')").click()
     lesson.until_redrawn(before)
+    assert lesson.page.locator("button.jupyter-button:has-text('?')").count() == 1
     before = lesson.pictures()
     lesson.page.locator(".widget-dropdown:has-text('layer') select").select_option("1")
     lesson.until_redrawn(before)

@@ -201,3 +201,14 @@ def test_a_widget_without_a_picture_leaves_nothing():
     view = nbformat.v4.new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "bar"})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[view])])
     assert keep_what_is_read(notebook).cells[0].outputs == []
+
+
+def test_printed_pieces_are_joined():
+    def printed_piece(text: str) -> NotebookNode:
+        return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+    picture = nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8=", "text/plain": "a"})
+    pieces = [printed_piece("a\n"), printed_piece("b\n"), picture, printed_piece("c\n")]
+    cell = nbformat.v4.new_code_cell("x", outputs=pieces)
+    (cell,) = keep_what_is_read(nbformat.v4.new_notebook(cells=[cell])).cells
+    assert [output.get("text") for output in cell.outputs] == ["a\nb\n", None, "c\n"]

@@ -40,3 +40,5 @@ def test_maps_share_one_scale_and_the_one_that_differs_is_shown():
 def test_a_map_with_holes_can_be_drawn(value):
     figure, _ = draw_maps(torch.rand(2, 3), torch.full((2, 3), value), "pixels", "channels")
     figure.canvas.draw()
+    labels = [ax.get_xlabel() for ax in figure.axes[:2]]
+    assert labels == ["channels", "channels (white: NaN)"]

@@ -23,6 +23,7 @@ def test_a_click_chooses_a_pixel_or_a_word_and_marks_it():
     picker.buttons[1].click()
     assert (picker.value, marked(picker)) == (1, [1])
     assert picker.buttons[4].description == "red"
+    assert all(button.description for button in picker.buttons)  # or the page keeps the old text
     assert picker.buttons[1].tooltip == "row 0, column 1"
     picker.buttons[5].click()
     picker.buttons[5].click()

@@ -90,10 +90,12 @@ def test_operations_at_the_papers_size_by_hand():
     assert flops["projections"] == 2 * cells * levels
     # five looks (one at a single average) and the mixing of 5 C channels
     assert flops["aspp"] == 2 * c * c * (cells * (1 + 3 * taps + 5) + 1)
+    # the second and third mix before they double: their taps count at the map's size before it
     widths = (512, 512, 512, 256, 1)
-    places = (cells, 4 * cells, 16 * cells, 16 * cells, 16 * cells)
+    places = (cells, cells, 4 * cells, 16 * cells, 16 * cells)
     before = (512, *widths[:-1])
-    assert flops["upsample"] == 2 * taps * sum(
-        place * a * b for place, a, b in zip(places, before, widths, strict=True)
-    )
+    mixed = taps * sum(place * a * b for place, a, b in zip(places, before, widths, strict=True))
+    # three times, to twice the columns with three taps each, then to twice the rows
+    doubled = sum(3 * c * (6 * side**3 + 4 * side**3) for side in (18, 36))
+    assert flops["upsample"] == 2 * (mixed + doubled)
     assert flops["word_encoder"] == 2 * 25 * 4 * c * (300 + c)

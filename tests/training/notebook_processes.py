@@ -14,4 +14,6 @@ def train(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    notebook_launcher(train, tuple(map(Path, sys.argv[1:])), num_processes=2, use_port="0")
+    folders = tuple(map(Path, sys.argv[1:]))
+    free_port = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}  # not always the same one
+    notebook_launcher(train, folders, num_processes=2, **free_port)

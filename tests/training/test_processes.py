@@ -136,7 +136,6 @@ def test_training_figures_are_those_of_one_process_that_accumulates(launched, sq
 def test_a_notebook_starts_several_processes(squares_folder, tmp_path):
     result = start("notebook_processes.py", squares_folder, tmp_path)
     assert result.returncode == 0, result.stderr[-4000:]
-    assert "Launching training on 2 CPUs" in result.stdout
     progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
     assert (progress["processes"], progress["step"]) == (2, 2)
     assert load_shnet(tmp_path / "run" / "best").config.steps == 2
