@@ -135,6 +135,19 @@ show(
 # Each lesson stands alone: what it needs of the others it imports from `shnet_lib`, the package beside the notebooks. No lesson needs a GPU or the web.
 
 # %% [markdown]
+# ## Exercises, and how far you are
+#
+# Where a lesson has exercises, its last lines lead to them: you write what is missing, and a check says at once whether it is right. What you have passed is noted in one file on this machine, `.progress.json` in the course's folder; `!rm ../.progress.json` in a cell deletes it.
+
+# %%
+from IPython.display import Markdown
+
+from shnet_lib.teaching.checks import LESSONS
+from shnet_lib.teaching.progress import progress_page
+
+Markdown(progress_page(LESSONS))
+
+# %% [markdown]
 # ## What you have seen
 #
 # - Referring segmentation gives one photo another mask for each phrase.

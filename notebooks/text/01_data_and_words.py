@@ -488,4 +488,6 @@ for name, splits in PUBLISHED_REFS.items():
 # - A tokeniser that keeps letters only lost "2nd", and with it the point of some phrases.
 # - You padded a batch and kept its `word_mask`; GloVe's lines had to be split from the right.
 #
+# Practise: [the exercises of this lesson](../exercises/01_data_and_words_ex.ipynb).
+#
 # Next: [02 · Features](02_features.ipynb), where photo and phrase become numbers that can be compared.

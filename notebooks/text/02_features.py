@@ -459,4 +459,6 @@ for name, lstm in starts.items():
 # - Your LSTM gave PyTorch's states word by word; padding at the end changed nothing.
 # - `model.train()` moved a backbone that had no gradients; `FrozenBackbone` did not move.
 #
+# Practise: [the exercises of this lesson](../exercises/02_features_ex.ipynb).
+#
 # Next: [03 · SFM](03_sfm.ipynb), where every cell and every word looks at every other.

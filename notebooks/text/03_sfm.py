@@ -545,4 +545,6 @@ assert spreads["printed"] < spreads["released"]
 # - The authors' code has residuals, a feed-forward part and a second layer that Eq. 1 does not print.
 # - Kept attention weights grew with the square of the number of tokens; not kept, with the number. 40 x 40 fits on 11 GB in smaller batches.
 #
+# Practise: [the exercises of this lesson](../exercises/03_sfm_ex.ipynb).
+#
 # Next: [04 · HCAM](04_hcam.ipynb), where the three levels ask each other.

@@ -445,4 +445,6 @@ print(shared_photos("../data/refshapes", "refshapes-unc"), "photos in both train
 # - The same answers got different headline numbers in five conventions, points apart.
 # - Its overall IoU has an interval. Some gaps of Table 1 are wider than such an interval, some are not.
 #
+# Practise: [the exercises of this lesson](../exercises/07_evaluation_ex.ipynb).
+#
 # Next: [08 · Ablations](08_ablations.ipynb).

@@ -418,3 +418,5 @@ print(agreement(look).round(2))
 # - A lift with a control, over all scenes of a split and with an interval, says what a picture only suggests.
 # - Wrong answers come in kinds; which kind depends on the family of the phrase.
 # - Any photo can be read, but only what was trained for can be understood; next is the run itself: [10 · Train and evaluate](10_train_unc.ipynb).
+#
+# Practise: [the exercises of this lesson](../exercises/09_looking_inside_ex.ipynb).

@@ -8,7 +8,9 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from shnet_lib.teaching.checks import LESSONS as LESSONS_WITH_CHECKS
 from shnet_lib.teaching.lessons import WIDGET, execute, keep_what_is_read, main, make, read_text
+from shnet_lib.teaching.progress import progress_page
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -131,6 +133,21 @@ def test_outputs_are_compared_where_they_are_deterministic(path, notebook):
         for marker in ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION"):
             found = re.search(rf"# {marker}(.*)", cell.source)
             assert not found or len(found[1].split()) >= 3, f"{marker} needs a reason"
+
+
+def test_a_lesson_leads_to_its_exercises_and_only_where_there_are_some(path, notebook):
+    closing = next(t for t in prose(notebook) if t.startswith("## What you have seen"))
+    link = f"Practise: [the exercises of this lesson](../exercises/{path.stem}_ex.ipynb)."
+    exists = (NOTEBOOKS.parent / "exercises" / f"{path.stem}_ex.ipynb").exists()
+    assert (link in closing.splitlines()) == exists, link
+
+
+def test_the_stored_progress_is_that_of_a_learner_who_passed_nothing(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4)
+    (cell,) = [cell for cell in code_cells(notebook) if "progress_page(" in cell.source]
+    ((output,),) = [data_of(cell)]
+    nothing = progress_page(LESSONS_WITH_CHECKS, tmp_path / "none.json")
+    assert output.data["text/markdown"] == nothing, "make lessons LESSONS=00_start_here"
 
 
 # --- the command that makes them ------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The references that the checks write out agree with the library that the course builds."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,18 @@ import torch
 from torch import nn
 from torchvision import tv_tensors
 
+from shnet_lib.data import Expression
 from shnet_lib.data.coco import rasterize
 from shnet_lib.data.dataset import ResizeTogether, collate
+from shnet_lib.data.refshapes import Scene
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import FrozenBackbone, ShapesBackbone
 from shnet_lib.model.features import LevelProjection
 from shnet_lib.model.sfm import PaperSFM, pixel_positions
-from shnet_lib.teaching.checks import lesson_01, lesson_02, lesson_03
+from shnet_lib.teaching import failures
+from shnet_lib.teaching.attention import Look, lifts
+from shnet_lib.teaching.checks import lesson_01, lesson_02, lesson_03, lesson_09
+from shnet_lib.teaching.scene_graph import SceneGraph
 
 SEEDS = range(5)
 
@@ -93,3 +99,29 @@ def test_equation_1_is_the_librarys(seed):
     keep = lesson_03._keep(word_mask, joint.shape[1] - word_mask.shape[1])
     fused, _ = library(joint, positions, keep)
     assert torch.allclose(lesson_03.sfm(*given), fused, atol=1e-5)
+
+
+def test_maps_of_words_are_those_of_a_look():
+    attention = torch.randn(1, 2, 11, 11).softmax(-1)  # two heads; 3 x 3 pixels, two words
+    found = lesson_09.words_over_pixels(attention, torch.ones(1, 2, dtype=torch.bool), 3, 3)
+    look = Look(None, ["red", "star"], 3, attention.mean(1)[None].numpy(), np.ones((1, 1)))
+    assert np.allclose(found[0], look.words_over_pixels()[0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_lift_is_the_librarys(seed):
+    looks, covers, partner = lesson_09._looks_and_things(random.Random(seed))
+    pairs = lifts(looks, covers)  # (looks, things)
+    library = pairs.diagonal() - pairs[np.arange(len(looks)), partner]
+    assert np.allclose(lesson_09.beyond_control(looks, covers, partner), library)
+    assert (np.sort(partner) == np.arange(5)).all() and (partner != np.arange(5)).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_kinds_of_answers_are_those_of_the_lesson_and_all_of_them_are_asked(seed):
+    answers, elements, target = lesson_09._scene_and_answers(random.Random(seed))
+    kinds = [lesson_09.kind_of_answer(answer, elements, target) for answer in answers]
+    graph = SceneGraph(Scene((), (), 0), elements, first_id=0)
+    meant = Expression(Path("x"), 1, 40, 44, target, 0, "x", "x", "x", lambda: None)
+    assert kinds == [failures.judge(meant, answer, graph).kind for answer in answers]
+    assert set(kinds) == set(failures.KINDS)

@@ -1,5 +1,6 @@
 """An exercise is its solution without the answer, and a learner's work is never written over."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -157,3 +158,31 @@ def test_a_solution_that_does_not_exist_is_named(tmp_path, capsys):
     missing = tmp_path / "solutions" / "text" / "99_none_sol.py"
     assert main([str(missing)]) == 1
     assert "99_none_sol.py" in capsys.readouterr().err
+
+
+def test_without_solutions_only_the_fold_outs_are_gone(solution, tmp_path, capsys):
+    out = tmp_path / "hand" / "out"
+    assert main([str(solution), "--without-solutions", "--out", str(out)]) == 0
+    handed_out = nbformat.read(out / "07_mean_ex.ipynb", as_version=4)
+    text = (out / "07_mean_ex.ipynb").read_text()
+    assert "kept" not in text and "42" not in text and "<summary>Solution" not in text
+    whole = make_exercise(solution)
+    left = [cell for cell in whole.cells if "<summary>Solution" not in cell.source]
+    assert [(c.id, c.source) for c in handed_out.cells] == [(c.id, c.source) for c in left]
+    assert not (tmp_path / "exercises").exists() and not holds_work(out / "07_mean_ex.ipynb")
+
+
+def test_what_nbgrader_wants_to_know_of_a_cell(solution):
+    """Its cell metadata, version 3: types, and what must and must not be there."""
+    types = {"grade": bool, "locked": bool, "solution": bool, "task": bool, "schema_version": int}
+    types |= {"grade_id": str, "points": int}
+    notebook = make_exercise(solution)
+    found = [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
+    assert found == [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", [])]
+    for cell in found:
+        told = cell.metadata.nbgrader
+        assert {name: type(value) for name, value in told.items()} == types
+        assert told.schema_version == 3 and told.points >= 0
+        assert told.grade and told.locked and not told.solution and not told.task
+        assert re.fullmatch(r"[a-zA-Z0-9_\-]+", told.grade_id)
+    assert len({cell.metadata.nbgrader.grade_id for cell in found}) == len(found)
