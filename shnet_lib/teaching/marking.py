@@ -28,7 +28,7 @@ from shnet_lib.teaching import progress
 from shnet_lib.teaching.exercises import KEY, is_check, make_exercise
 from shnet_lib.teaching.progress import COURSE
 
-SECONDS = 60  # a cell may take
+SECONDS = 120  # a cell may take; the first one imports torch
 FRESH = "from shnet_lib.teaching.checks import check\n\n"  # whatever a learner calls `check`
 
 NAME = re.compile(r'check\("([^"]+)"')

@@ -25,6 +25,7 @@ from shnet_lib.teaching.marking import (
 
 COURSE = Path(__file__).parents[2]
 SOLUTION = COURSE / "solutions" / "text" / "07_evaluation_sol.py"
+SECONDS = 280  # on a busy machine the import of torch alone takes long
 NAMES = ["intersection and union", "overall IoU", "mean IoU", "precision@X"]
 
 
@@ -56,9 +57,9 @@ def hand_in(notebook: NotebookNode, folder: Path, name: str = "07_evaluation_ex.
 
 
 def test_cells_run_in_order_and_an_endless_one_is_cut_off():
-    told = run(code("x = 1", "while True: pass", "x + 1", "1 / 0", "y"), seconds=3)
+    told = run(code("x = 1", "while True: pass", "x + 1", "1 / 0", "y"), seconds=5)
     assert list(told) == [0, 1, 2, 3, 4] and told[0] == told[2] == ""
-    assert told[1] == "TimeLimit: it took over 3 seconds"
+    assert told[1] == "TimeLimit: it took over 5 seconds"
     assert told[3] == "ZeroDivisionError: division by zero"
     assert told[4].startswith("NameError")
 
@@ -80,7 +81,8 @@ def test_the_place_is_thrown_away_and_the_progress_is_nobodys(tmp_path, monkeypa
             "assert pathlib.Path('../data/README.md').exists()",
             "from shnet_lib.teaching.progress import remember; remember('x')",
             "raise ValueError(os.getcwd())",
-        )
+        ),
+        SECONDS,
     )
     assert [told[n] for n in range(3)] == ["", "", ""]
     assert not Path(told[3].removeprefix("ValueError: ")).exists()
@@ -128,13 +130,12 @@ def test_a_class_is_marked(tmp_path):
     (tmp_path / "Di" / "c.ipynb").write_text(json.dumps({"cells": 3, "nbformat": 4}))
 
     table = io.StringIO()
-    count = write_table(mark_folder(tmp_path), table)
+    count = write_table(mark_folder(tmp_path, SECONDS), table)
     rows = list(csv.DictReader(io.StringIO(table.getvalue())))
     assert len(rows) == count == 5 + 5 + 3
     ada, bob, di = ([r for r in rows if r["student"] == name] for name in ("Ada", "Bob", "Di"))
-    assert [(r["check"], r["passed"]) for r in ada] == [
-        (n, "yes") for n in LESSONS["07_evaluation"]
-    ]
+    assert [r["check"] for r in ada] == LESSONS["07_evaluation"]
+    assert {r["passed"] for r in ada} == {"yes"}
     assert {r["file"] for r in ada} == {"07_evaluation_ex (1).ipynb"}
     assert {r["passed"] for r in bob} == {"no"}
     assert all(r["said"].startswith("NotImplementedError: your turn: ") for r in bob)
