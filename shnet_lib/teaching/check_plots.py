@@ -52,6 +52,7 @@ def draw_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[F
     for ax, values, title in zip(axes, (target, found), ("wanted", "yours"), strict=True):
         image = ax.imshow(values.numpy(), cmap=colours, vmin=low, vmax=high, aspect="auto")
         ax.set_title(title, fontsize=10)
+        ax.locator_params(integer=True)
         ax.set_xlabel(columns if values.isfinite().all() else f"{columns} (white: NaN)")
     axes[0].set_ylabel(rows)
     figure.colorbar(image, ax=axes)

@@ -115,7 +115,7 @@ def beyond_control(looks: np.ndarray, covers: np.ndarray, partner: np.ndarray) -
         looks: (K, H, W) float, each map sums to 1.
         covers: (K, H, W) float, the share of each cell that the thing of word k covers, 0 to 1; no
             thing covers nothing.
-        partner: (K,) int, whose thing is the control of word k.
+        partner: (K,) int, pi: the control of word k is the thing of word partner[k].
 
     Returns:
         (K,): the lift of word k's thing less that of word partner[k]'s thing, both in word k's look.
@@ -210,7 +210,7 @@ check("the failing family", rank_families)
 #
 # *Difficulty: medium · 20 minutes · why: the paper keeps its failures for a supplement; with the masks of all things at hand they sort themselves*
 #
-# An IoU of 0 can mean that nothing was marked, or the wrong thing, or half of the picture. These are three different faults. Here are the lesson's rules. Go through them in this order; the first one that holds names the kind:
+# A low IoU can mean that nothing was marked, or the wrong thing, or half of the picture: three different faults. Here are the lesson's rules. Go through them in this order; the first one that holds names the kind:
 #
 # | kind | what holds |
 # |---|---|

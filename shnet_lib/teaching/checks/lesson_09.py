@@ -325,6 +325,7 @@ def kind_of_answer(
     elements: np.ndarray,
     target: int,
     order: tuple[str, ...] = ORDER,
+    least: float = 0.005,
     line: Callable = np.greater_equal,
     touched: bool = False,
     of_answer: bool = False,
@@ -338,7 +339,7 @@ def kind_of_answer(
     covered = shared / (max(answer.sum(), 1) if of_answer else elements.sum((1, 2)))
     closest = int(ious.argmax())
     holds = {
-        "nothing": answer.mean() < 0.005,
+        "nothing": answer.mean() < least,
         "right": line(ious[target], 0.7),
         "another thing": closest != target and ious[closest] > 0.5,
         "several things": ((covered > 0) if touched else (covered >= 0.5)).sum() >= 2,
@@ -367,6 +368,7 @@ add(
             "an answer of no pixels, or of a few, is nothing: ask that first": (
                 _with(order=ORDER[1:])
             ),
+            "0.5 % of the picture is a share of 0.005, not half of the picture": _with(least=0.5),
             "an IoU of exactly 0.7 is right: 0.7 or more": _with(line=np.greater),
             "you ask for several things before another thing: keep the table's order": (
                 _with(order=("nothing", "right", "several things", "another thing", "poor outline"))

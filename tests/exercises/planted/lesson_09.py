@@ -72,7 +72,9 @@ def worst_first(answers, least, *, enough=lambda count, least: count >= least, s
     return [(name, mean) for mean, name in sorted(rows)]
 
 
-def kind(answer, elements, target, *, first="nothing", half=0.5, right=0.7, share="element"):
+def kind(
+    answer, elements, target, *, first="nothing", least=0.005, half=0.5, right=0.7, share="element"
+):
     """Element by element."""
     ious, covered = [], 0
     for element in elements:
@@ -81,7 +83,7 @@ def kind(answer, elements, target, *, first="nothing", half=0.5, right=0.7, shar
         whole = element.sum() if share == "element" else max(answer.sum(), 1)
         covered += both >= half * whole and both > 0
     best = ious.index(max(ious))
-    nothing = answer.sum() < 0.005 * answer.size
+    nothing = answer.sum() < least * answer.size
     if nothing and first == "nothing":
         return "nothing"
     if ious[target] >= right:
@@ -196,6 +198,7 @@ MISTAKES = {
     },
     "what kind of failure": {
         "nothing not asked": (sorted_by(first=""), "ask that first"),
+        "half for 0.5 %": (sorted_by(least=0.5), "a share of 0.005"),
         "more than 0.7": (sorted_by(right=0.7001), "exactly 0.7"),
         "several before another": (sorted_by(first="several"), None),
         "several things first": (
