@@ -30,7 +30,6 @@ from shnet_lib.teaching.progress import COURSE
 
 SECONDS = 120  # a cell may take; the first one imports torch
 FRESH = "from shnet_lib.teaching.checks import check\n\n"  # whatever a learner calls `check`
-
 NAME = re.compile(r'check\("([^"]+)"')
 # What a file that is no notebook, or a damaged one, may raise.
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError)
