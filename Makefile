@@ -36,6 +36,7 @@ lab: $(INSTALLED) data  ## open the course in JupyterLab
 train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
 	$(BIN)/python -m shnet_lib.data.check --dataset "$(DATASET)" --data "$(DATA)"
 	@mkdir -p "$(RUN)" && rm -f "$(RUN)/metrics.json"
+	@echo 'To go on after an interruption: the same command with RUN=$(RUN) RESUME=1'
 	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
 	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
 	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
