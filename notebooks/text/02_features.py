@@ -157,7 +157,7 @@ assert every_second[1, 1] == by_hand
 print(f"{by_hand:g} is the lower right of {every_second.int().tolist()}")
 
 # %% [markdown]
-# Last, a BatchNorm, which subtracts a mean from each channel and divides it by a spread (more below), and a LeakyReLU, which keeps a hundredth of what is negative. As a function:
+# Last, a BatchNorm, which subtracts a mean from each channel and divides it by a spread (more below), and a LeakyReLU, which keeps a hundredth of what is negative. As a function, for `I` photos:
 
 
 # %%

@@ -238,7 +238,7 @@ print("masked, rubbish changes no pixel: ", change(word_mask) == 0)
 print("unmasked, rubbish changes pixels:", change(everything) > 0.1)
 
 # %% [markdown]
-# A masked key has the score minus infinity and so the share 0. The rows of padded words are still computed, but nothing reads them. Does it hold for the whole network, from words to logits? The LSTM reads from left to right, so padding at the end reaches no real word. The same phrase, padded and not:
+# A masked key has the score minus infinity and so the share 0. The rows of padded words are still computed, but nothing reads them. Does it hold for the whole network, from words to *logits*, the numbers that it ends with, one for each pixel of the mask? The LSTM reads from left to right, so padding at the end reaches no real word. The same phrase, padded and not:
 
 # %%
 # NBVAL_CHECK_OUTPUT

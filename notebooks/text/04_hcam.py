@@ -329,7 +329,7 @@ explore(
 )
 
 # %% [markdown]
-# One would like to see the referent light up. The paper says that $g_i$ “contains the relevant regions” (section 3.3). Does a gate stand more open in the target than elsewhere? Measure it over sixty phrases.
+# One would like to see the *referent* light up, the thing that the phrase means. The paper says that $g_i$ “contains the relevant regions” (section 3.3). Does a gate stand more open in the *target*, the referent's mask, than elsewhere? Measure it over sixty phrases.
 
 
 # %%
