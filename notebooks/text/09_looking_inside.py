@@ -159,8 +159,8 @@ from shnet_lib import predict
 from shnet_lib.teaching.looking_plots import draw_by_network
 
 parts = {
-    name: load_shnet(f"../data/weights/figure_5/{name}")
-    for name in ("only_HCAM", "only_SFM", "SHNet")
+    name: load_shnet(f"../data/weights/figure_5/{name.replace(' ', '_')}")
+    for name in ("only HCAM", "only SFM", "SHNet")
 }
 first = [
     next(e for e in val if e.family == family)
