@@ -195,13 +195,9 @@ for batch in (8, 32, 64):
 # A result must not depend on the batch size. The library's `evaluate` makes one row an expression, and it refuses to give a number if one is missing or came twice, as can happen on several GPUs (`tests/training/test_evaluate.py` tries both). It must find what we found:
 
 # %%
-from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.training.evaluate import evaluate
 
-dataset = ReferringDataset(
-    val, trained.vocabulary, trained.config.model.image_size, evaluation=True
-)
-evaluation = evaluate(trained.network, dataset, batch_size=32)
+evaluation = evaluate(trained.network, trained.evaluation_set(val), batch_size=32)
 assert [row["expression_index"] for row in evaluation.rows] == list(range(len(val)))
 assert abs(evaluation.metrics["overall_iou"] - overall_iou(i, u)) < 1e-3
 print(len(evaluation.rows), "rows, each expression once, and the same overall IoU")

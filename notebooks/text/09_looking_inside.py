@@ -73,9 +73,9 @@ print("each row sums to", look.weights.sum(-1).round(3).min(), look.weights.sum(
 # NBVAL_CHECK_OUTPUT
 import torch
 
-from shnet_lib.data.dataset import ReferringDataset, collate
+from shnet_lib.data.dataset import collate
 
-data = ReferringDataset([example], trained.vocabulary, trained.config.model.image_size, 25, True)
+data = trained.evaluation_set([example])
 with torch.inference_mode():
     _, attention = trained.network(collate([data[(0,)]]), return_attention=True)
 by_hand = torch.stack([torch.stack(level).mean(dim=2)[:, 0] for level in attention])

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shnet_lib.teaching.plots import PALETTE, PREDICTED, TARGET
+from shnet_lib.teaching.plots import AMOUNT, PALETTE, SIGNED, TARGET, cut_into_cells
 
-AMOUNT = LinearSegmentedColormap.from_list("amount", ["white", TARGET])  # from nothing to most
-SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET])
 BLOCKS = {  # who asks and who is asked -> the colour of that block of the attention map
     "pixel-pixel": TARGET,
     "pixel-word": PALETTE[5],
@@ -47,11 +45,7 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
 
     ax = spaces["row"]
     count = grid * grid + len(words)
-    rows = np.linspace(0, height, grid + 1).round().astype(int)
-    columns = np.linspace(0, width, grid + 1).round().astype(int)
-    for n in range(grid * grid):
-        y, x = divmod(n, grid)
-        piece = photo[rows[y] : rows[y + 1], columns[x] : columns[x + 1]]
+    for n, piece in enumerate(cut_into_cells(photo, grid)):
         ax.imshow(piece, extent=(n - 0.45, n + 0.45, -0.45, 0.45))
     for t, word in enumerate(words, start=grid * grid):
         ax.add_patch(Rectangle((t - 0.45, -0.45), 0.9, 1.4, facecolor=WORD, alpha=0.2))

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from shnet_lib.teaching.evaluation import TABLE_1, TABLE_1_COLUMNS, Answers, Sweep
-from shnet_lib.teaching.plots import PALETTE, PREDICTED, TARGET, draw_mask, grid_of, photo_of
+from shnet_lib.teaching.plots import (
+    PALETTE,
+    PREDICTED,
+    TARGET,
+    draw_mask,
+    grid_of,
+    iou_of,
+    photo_of,
+)
 from shnet_lib.training.evaluate import probability_at
 from shnet_lib.training.metrics import mean_iou, overall_iou, precision_at
 
@@ -61,8 +69,7 @@ def draw_threshold(
         expression, target = answers.expressions[index], answers.targets[index].numpy()
         probability = probability_at(answers.mask_logits[index][None], target.shape)[0].numpy()
         mask = probability > threshold
-        iou = (mask & target).sum() / max((mask | target).sum(), 1)
-        title = f"“{expression.text}”\nIoU {iou:.2f}"
+        title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
         draw_mask(ax, photo_of(expression), title, target, mask)
     _curves(axes[-1], swept)
     axes[-1].axvline(threshold, color="black", linewidth=1.5)

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from shnet_lib.teaching.attention_plots import AMOUNT, SIGNED
-from shnet_lib.teaching.plots import PALETTE, TARGET
+from shnet_lib.teaching.plots import AMOUNT, PALETTE, SIGNED, TARGET
 
 LEVEL_COLOURS = {2: PALETTE[4], 3: PALETTE[0], 4: PALETTE[2]}  # the same in every picture
 

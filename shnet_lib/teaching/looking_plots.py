@@ -5,15 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from shnet_lib.teaching.attention import Interval
 from shnet_lib.teaching.failures import Answer
-from shnet_lib.teaching.plots import PALETTE, PREDICTED, TARGET, draw_mask, grid_of, photo_of
+from shnet_lib.teaching.plots import AMOUNT, PALETTE, SIGNED, TARGET, draw_mask, grid_of, photo_of
 
-AMOUNT = LinearSegmentedColormap.from_list("amount", ["white", TARGET])  # from nothing to most
-SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET])
 LEVELS = ("level 2", "level 3", "level 4")
 
 
