@@ -94,7 +94,8 @@ photo, level = photo_of(example), 2  # levels 2, 3, 4 stand at 0, 1, 2
 maps = look.words_over_pixels()[level]  # (layers, T, H, W)
 show(
     draw_words_over_pixels(photo, look.words, maps, look.probability > 0.5),
-    alt=f"The scene with the answer to “{example.text}”; where each word looks, layer by layer.",
+    alt=f"The scene with the answer to “{example.text}”, and where each word looks: in the first "
+    "layers mostly at the picture's border, in the last at the answer, all five alike.",
 )
 
 # %% [markdown]
@@ -103,9 +104,11 @@ show(
 # And what do words take from words, in the last layer? In per cent of all that a word takes. The rest, here more than 99 %, it takes from the pixels.
 
 # %%
+block = look.block("word-word")[level, -1]  # (T, T)
 show(
-    draw_word_word(look.words, look.block("word-word")[level, -1]),
-    alt=f"A table of how much each word of “{example.text}” takes from each word.",
+    draw_word_word(look.words, block),
+    alt=f"A table of how much each word of “{example.text}” takes from each word: between "
+    f"{block.min():.2%} and {block.max():.2%}.",
 )
 
 # %% [markdown]
@@ -244,7 +247,8 @@ tables = {
 }
 show(
     draw_layers(tables, "difference in lift"),
-    alt="Tables of the difference in lift by level and layer, for the meant thing and namesakes.",
+    alt="The difference in lift, a row a level, a column a layer. "
+    + "; ".join(f"{name}: {table.round(2).tolist()}" for name, table in tables.items()),
 )
 
 # %% [markdown]
@@ -270,7 +274,7 @@ from dataclasses import replace
 
 from shnet_lib.teaching.attention import Sample, side_shifts
 
-sided = [(e, m) for e, m in zip(val, measured, strict=True) if turned(e.text)]
+sided = [(e, m) for e, m in zip(val, measured, strict=True) if turned(e.text)][::2]  # are enough
 other_way = [replace(e, text=turned(e.text)) for e, _ in sided]
 opposite = [measure(k, graphs[k.expression.image_id]) for k in attend(trained, other_way)]
 straight = [m for _, m in sided]
@@ -287,7 +291,8 @@ for across, title in ((True, "left / right"), (False, "top / bottom")):
     tables[f"its other words, {title}"] = 100 * moved["other words"].values.mean(0)
 show(
     draw_layers(tables, "% of the side"),
-    alt="By level and layer: how far the looks of the side word and of the other words move.",
+    alt="How far looks move, a row a level, a column a layer. "
+    + "; ".join(f"{name}: {table.round(1).tolist()}" for name, table in tables.items()),
 )
 
 # %% [markdown]
