@@ -10,8 +10,8 @@ A folder is written beside its place, flushed to the disk and then renamed: a cr
 one or the new one, never a half.
 
 A frozen backbone is no result of the training. A network file therefore holds the rest, and says
-with a fingerprint which backbone belongs to it; only the small one of RefShapes (and a random one,
-which exists nowhere else) travels inside.
+with a fingerprint which backbone belongs to it; only a small one that was trained for RefShapes
+anew and a random one, which exist nowhere else, travel inside.
 """
 
 import csv
@@ -149,7 +149,8 @@ def start_from(network: SHNet, vocabulary: Vocabulary, folder: Path) -> None:
 
 
 def _carries_backbone(config: TrainConfig) -> bool:
-    return config.model.backbone == "shapes" or config.model.backbone_weights == "random"
+    own_small = config.model.backbone == "shapes" and config.model.backbone_weights != "shipped"
+    return own_small or config.model.backbone_weights == "random"
 
 
 def _is_saved(name: str, config: TrainConfig) -> bool:
