@@ -286,18 +286,18 @@ for name, convention in steps.items():
 # %% [markdown]
 # ## Why tables of this field do not compare
 #
-# What the published evaluation codes do:
+# What the published evaluation codes do. A *hit* is what Precision@X counts:
 #
 # | code | headline | compares at | threshold | hit if | empty union |
 # |---|---|---|---|---|---|
-# | LSTM-CNN, RMI, CMPC | sum I / sum U | the photo's size | logit 0 | IoU ≥ X | not guarded |
-# | LAVT | both | truth resized to 480 | argmax | ≥ | 0 |
+# | LSTM-CNN, RMI, CMPC | sum I / sum U | the photo's size | logit 0, so 0.5 | IoU ≥ X | not guarded |
+# | LAVT | both | truth resized to 480 | the likelier class, so 0.5 | ≥ | 0 |
 # | CRIS | mean IoU | the photo's size | 0.35 | > | ε |
 # | VLT, MCN, SimREC | mean IoU | varies | 0.35 to 0.5 | > | 1 |
-# | ReLA | both ("cIoU", "gIoU") | 480 | argmax | ≥, from 0.7 | 0 |
+# | ReLA | both ("cIoU", "gIoU") | 480 | the same | ≥, from 0.7 | 0 |
 # | SHNet as released | sum I / sum U | 160, truth dilated | 0.40 | – | divides by zero |
 #
-# One network, one set of answers, and the number that each would print first (the fourth row, whose sizes vary, is left out):
+# One network, one set of answers, and the number that each would print first, or both (the fourth row, whose sizes vary, is left out):
 
 # %%
 from shnet_lib.teaching.evaluation import CONVENTIONS, headline

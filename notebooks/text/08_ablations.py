@@ -186,6 +186,8 @@ for row in ("SHNet", "baseline"):
     print(f"{row:10} {short_run(TABLE_2[row], seed=0):.3f}")
 
 # %% [markdown]
+# In the stored run the baseline leads, against the table above. After so few steps neither number means anything.
+#
 # ## What the paper does not say
 #
 # - How many runs stand behind a number. Tables 2 to 4 give one each. The smallest gap that section 4.4 draws a conclusion from (“more refined maps”) is Precision@0.8 of SFM+Conv3D against SFM+ConvLSTM: 43.14 against 42.95.
