@@ -169,7 +169,7 @@ def draw_token_attention(
     else:
         asking = f"word “{words[token - pixels]}”"
     left.set_title(f"{asking} asks", fontsize=11)
-    middle.set_title(f"pixels: {weights[:pixels].sum():.0%} together", fontsize=11)
+    middle.set_title(f"pixels: {weights[:pixels].sum():.1%} together", fontsize=11)
     for ax in (left, middle):
         ax.set_axis_off()
     scale = figure.colorbar(
@@ -181,7 +181,7 @@ def draw_token_attention(
     right.set_yticks(range(len(words)), words, fontsize=10)
     right.invert_yaxis()
     right.set_xlabel("weight in %", fontsize=10)
-    right.set_title(f"words: {bars.sum():.0%} together", fontsize=11)
+    right.set_title(f"words: {bars.sum():.1%} together", fontsize=11)
     right.spines[["top", "right"]].set_visible(False)
     return figure
 

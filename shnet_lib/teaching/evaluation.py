@@ -95,7 +95,8 @@ def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
 def resize_target(target: Tensor, size: int, dilated: bool) -> Tensor:
     """A true mask (H, W) bool -> (size, size) bool.
 
-    By the nearest pixel; or `dilated`: bilinearly and then > 0, so that a touch counts.
+    By the nearest pixel; or `dilated`: bilinearly, without antialias, and then > 0, so that one of
+    the four pixels around the middle of the new one is enough.
     """
     if dilated:
         return resize_plane(target, (size, size)) > 0

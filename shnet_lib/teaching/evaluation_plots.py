@@ -100,7 +100,7 @@ def _curves(ax: Axes, swept: Sweep) -> None:
         ax.plot(swept.thresholds, values, style, color=colour, linewidth=2, label=name)
     ax.set_xlabel("threshold on the probability", fontsize=10)
     ax.set(ylim=(0, 1), xlim=(min(swept.thresholds), max(swept.thresholds)))
-    ax.legend(loc="upper right", fontsize=9)
+    ax.legend(loc="lower right", fontsize=9)  # the curves keep to the upper half
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -175,4 +175,5 @@ def draw_table_1(half_width: float) -> Figure:
         ax.grid(alpha=0.3)
         ax.tick_params(labelsize=9)
         ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("overall IoU in per cent; each plot has its own scale", fontsize=10)
     return figure

@@ -100,9 +100,10 @@ def draw_word_word(words: Sequence[str], block: np.ndarray) -> Figure:
     figure = Figure(figsize=(2.2 + 0.75 * count, 1.2 + 0.55 * count), layout="constrained", dpi=100)
     ax = figure.subplots()
     ax.imshow(block, cmap=AMOUNT, vmin=0, aspect="auto")
+    digits = 0 if block.max() >= 0.1 else 1 if block.max() >= 0.01 else 3
     for (row, column), value in np.ndenumerate(block):
         colour = "white" if value > 0.6 * block.max() else "black"
-        text = f"{100 * value:.2g}"
+        text = f"{100 * value:.{digits}f}"
         ax.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
     ax.set_xticks(range(count), words, fontsize=10)
     ax.set_yticks(range(count), words, fontsize=10)

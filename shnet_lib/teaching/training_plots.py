@@ -45,7 +45,9 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
             if points:
                 style = MARKS[number % len(MARKS)]
                 colour = PALETTE[number % len(PALETTE)]
-                ax.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=2)
+                line = {"color": colour, "label": name, "linewidth": 2}
+                # In front of the axis and not cut there: an IoU that stays 0 is a line too.
+                ax.plot(*zip(*points, strict=True), style, **line, clip_on=False, zorder=3)
         if not ax.lines:
             raise ValueError(f"no run has {measure!r} in its rows")
         share = "iou" in measure

@@ -113,7 +113,7 @@ def compare_released(
     """(S, S) logits against the (H, W) bool mask, both at 160 x 160 -> pixels I, pixels U."""
 
     prediction = torch.sigmoid(resize_plane(mask_logits, RELEASED_SIZE)) > threshold
-    dilated = resize_plane(target, RELEASED_SIZE) > 0  # any touch counts: larger than the object
+    dilated = resize_plane(target, RELEASED_SIZE) > 0  # one pixel of four is enough
     return intersection_and_union(prediction, dilated)
 
 

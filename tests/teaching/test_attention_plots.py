@@ -96,7 +96,7 @@ def test_a_tokens_row_is_shown_over_the_photo_and_as_bars(token):
     left, middle, right, *_ = figure.axes
     assert np.array_equal(images(middle)[1], row[:PIXELS].reshape(GRID, GRID))
     assert np.allclose([bar.get_width() for bar in right.patches], 100 * row[PIXELS:])
-    assert middle.get_title() == f"pixels: {row[:PIXELS].sum():.0%} together"
+    assert middle.get_title() == f"pixels: {row[:PIXELS].sum():.1%} together"
     figure.draw_without_rendering()
     assert np.allclose(left.get_position().size, middle.get_position().size, atol=0.01)
     if token < PIXELS:

@@ -64,6 +64,11 @@ def test_word_word_is_in_per_cent_and_asks_by_row():
     assert ax.get_ylabel() == "asks"
 
 
+def test_word_word_has_the_same_digits_everywhere_and_enough_of_them():
+    (ax,) = draw_word_word(["red", "star"], np.array([[0.0002, 0.0005], [0.00054, 0]])).axes
+    assert texts(ax) == ["0.020", "0.050", "0.054", "0.000"]
+
+
 def test_intervals_that_hold_chance_are_hollow():
     rows = {"sure": Interval(2, 1.5, 2.5, 9, 3), "unsure": Interval(1.2, 0.8, 1.6, 9, 3)}
     (ax,) = draw_intervals(rows, 1, "lift").axes
