@@ -422,7 +422,6 @@ from pathlib import Path
 
 from PIL import Image
 
-
 with tempfile.TemporaryDirectory() as folder:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees, clockwise"
