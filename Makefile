@@ -61,7 +61,7 @@ test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the n
 test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
 	$(BIN)/python -m pytest -m long
 
-bench: $(INSTALLED)  ## measure speed and memory, a quarter of an hour: docs/performance.md
+bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
