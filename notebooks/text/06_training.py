@@ -25,7 +25,7 @@
 # - write the training loop in twenty lines, and prove that the library takes the very same steps;
 # - draw polynomial decay, add up the gradients of small batches, and count what bf16 keeps;
 # - diagnose three broken runs from their curves;
-# - stop a run and resume it bit for bit, and start one on several GPUs.
+# - stop a run and resume it bit for bit, and see how one is started on several GPUs.
 
 # %% [markdown]
 # ## What turns noise into a mask?
@@ -43,7 +43,7 @@ show(
 )
 
 # %% [markdown]
-# Section 4.2 says how, in one paragraph. Here it is as the library's preset for UNC at 320 x 320:
+# Section 4.2 says how; here as the library's preset for UNC at 320 x 320:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -58,7 +58,7 @@ for name in ("image_size", "grid", "backbone", "word_vectors"):
     print(f"model.{name:14} {getattr(paper.model, name)}")
 
 # %% [markdown]
-# Here all is small enough for two cores: RefShapes at 64 x 64, 64 channels, 150 photos. This lesson stays on the CPU even where there is a GPU: it compares runs bit for bit, and a GPU may add the same numbers in another order.
+# This lesson is small enough for two cores: RefShapes at 64 x 64 pixels, 150 photos. It stays on the CPU even where there is a GPU, since it compares runs bit for bit, and a GPU may add the same numbers in another order.
 
 # %%
 import os
@@ -71,7 +71,7 @@ from shnet_lib.data import read_expressions
 train = read_expressions("../data/refshapes", "refshapes-unc", "train")
 val = read_expressions("../data/refshapes", "refshapes-unc", "val")
 photos = set(sorted({expression.image_path for expression in train})[:150])
-data = {"train": [e for e in train if e.image_path in photos], "val": val[:60]}
+data = {"train": [e for e in train if e.image_path in photos], "val": val[:40]}
 
 # %%
 from accelerate.utils import set_seed
@@ -89,6 +89,7 @@ def new_network():
     return SHNet(config.model, len(vocabulary))
 
 
+# The frozen backbone's features, computed once a photo, stand in for the photos.
 dataset = make_dataset(config, data["train"], vocabulary, new_network().backbone)
 
 # %%
@@ -115,7 +116,7 @@ show(draw_expressions(asked), alt="Four scenes, two things of each outlined: "
      + "; ".join(expression.text for expression in asked) + ".")  # fmt: skip
 
 # %% [markdown]
-# A step: predict, measure the loss, follow its gradient, forget the gradient. The loss is the binary cross-entropy of each pixel (section 3.4, lesson 05). Beside it we note the overall IoU of the batch (section 4.1).
+# A step: predict, measure the loss, follow its gradient, forget the gradient. The loss is the binary cross-entropy of each pixel (section 3.4, lesson 05). Beside it we note the batch's overall IoU (section 4.1): the pixels marked *and* meant, divided by those marked *or* meant.
 
 # %%
 import torch
@@ -166,7 +167,7 @@ assert by_heart[-1]["iou"] > 0.9 and blind[-1]["iou"] < 0.7
 print("eight answers learnt:", by_heart[-1]["iou"] > 0.9, "| blind:", blind[-1]["iou"] > 0.9)
 
 # %% [markdown]
-# Why is this the first test? It takes seconds, and many bugs fail it, as words that never arrive just did. What it cannot show is whether anything beyond those eight was learnt.
+# Many bugs fail this test within seconds, as words that never arrive just did. It cannot show whether anything beyond those eight was learnt.
 #
 # One number helps to read any loss. A network that knew *only* what share $p$ of the pixels is wanted, and said $p$ everywhere, would pay the entropy of $p$:
 
@@ -179,16 +180,16 @@ know_nothing = -p * log(p) - (1 - p) * log(1 - p)
 print(f"p = {p:.3f}: {know_nothing:.3f} for knowing nothing else")
 
 # %% [markdown]
-# A run that stays near its entropy has not begun to look. The blind network at least learnt where things are.
+# A run whose loss stays near this entropy has not begun to look. The blind network came below it: it learnt *where* things are, not which is meant.
 #
 # ## What AdamW does with a gradient
 #
-# The paper trains with AdamW (section 4.2). For one weight it keeps two running means, of the gradient and of its square, and divides the one by the root of the other. Weight decay is a pull to zero that comes apart from the gradient (the W). By hand, against torch:
+# The paper trains with AdamW (section 4.2). For each weight it keeps two running means, of the gradient and of its square, and divides the one by the root of the other. Weight decay, a pull to zero, is a step of its own (the W). By hand, against torch:
 
 
 # %%
 def adamw(weight, gradients, rate=1.2e-4, decay=9e-5):
-    mean = square = 0.0
+    mean = square = 0.0  # 0.9, 0.999 and 1e-8 are torch's: the paper gives none
     for t, gradient in enumerate(gradients, start=1):
         weight -= rate * decay * weight
         mean = 0.9 * mean + 0.1 * gradient
@@ -213,7 +214,7 @@ for gradient in (0.001, 1.0, 1000.0):
     print(f"gradient {gradient:8}: the first step is {adamw(0.0, [gradient]):.6f}")
 
 # %% [markdown]
-# The gradient's *size* cancels: a step is about as long as the learning rate, for every weight. Remember this for the first broken run.
+# The gradient's *size* cancels: the first step is as long as the learning rate, for every weight.
 #
 # ## The learning rate falls
 #
@@ -231,7 +232,7 @@ for t in (0, 25, 50, 75, 100):
     print(f"after {t:3} of 100 steps: {1.2e-4 * factor:.2e}")
 
 # %% [markdown]
-# The released code does something else: it lowers the rate to 0.7 of itself when validation has not improved for more than 2 epochs (and stops after 6 such epochs). Give the invented run on the right more noise, and see which line moves.
+# The released code does something else: it lowers the rate to 0.7 of itself when validation has not improved for more than 2 epochs. Give the invented run on the right more noise, and see which line moves.
 
 # %%
 from ipywidgets import IntSlider
@@ -248,7 +249,7 @@ explore(
 )
 
 # %% [markdown]
-# The paper's rate depends on nothing but $T$: a run can be repeated, and its length must be chosen before it starts.
+# The paper's rate depends on nothing but $t$ and $T$. It is the same in every run, but the length of a run must be chosen before it starts.
 #
 # ## The loop in twenty lines
 #
@@ -288,7 +289,7 @@ loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
 by_hand = fit_by_hand(new_network(), loader, config.steps, config.learning_rate)
 
 # %% [markdown]
-# Now the library's `fit`: the same loop, and what a night needs besides. Same settings, same seed, an evaluation after every step. Are its losses ours, exactly?
+# Now the library's `fit`: the same loop, with what a run of many hours needs besides. Same settings, same seed, an evaluation after every step. Are its losses ours, exactly?
 
 # %%
 import tempfile
@@ -305,7 +306,7 @@ assert [row["loss"] for row in library.history] == [row["loss"] for row in by_ha
 print(len(by_hand), "losses, equal to the last bit")
 
 # %% [markdown]
-# Then let it run: 100 steps on 24 of the photos, so few that something happens in 100 steps. After each 20 it is evaluated on photos that it has never seen.
+# Then let it run: 100 steps, on so few photos (24) that something happens. After each 20 it is evaluated on photos that it has never seen.
 
 # %%
 few = set(sorted(photos)[:24])
@@ -321,7 +322,7 @@ show(
 )
 
 # %% [markdown]
-# Read it from left to right. At first both IoUs are 0: the network learns how much is foreground. Then training rises and validation does not: learning by heart again. [Notebook 10](10_train_unc.ipynb) has thousands of photos and steps, and two lines that climb together.
+# At first both IoUs are 0: the network learns how much is foreground. Then training rises and validation does not: learning by heart again. [Notebook 10](10_train_unc.ipynb) has thousands of photos and steps, and two lines that climb together.
 #
 # ## Small batches add up
 #
@@ -359,11 +360,11 @@ for mode in ("eval", "train"):
     assert apart < 1e-9 if mode == "eval" else apart > 0.01
 
 # %% [markdown]
-# In evaluation mode, yes. In training mode, no: BatchNorm takes mean and variance from the batch at hand, and a half has others than the whole. So `accumulate=2` in the library is a batch of 50 for the gradient and of 25 for BatchNorm, and so are two GPUs.
+# In evaluation mode, yes. In training mode, no: BatchNorm takes mean and variance from the batch at hand, and a half has others than the whole. So `accumulate=2` in the library is a batch of 50 for the gradient and of 25 for BatchNorm. So are two GPUs with 25 each.
 #
 # ## Numbers with eight bits
 #
-# Half the bits are half the memory and often less time. What is lost?
+# Numbers of 16 bits take half the memory of the usual 32, and often less time. There are two formats, float16 and bfloat16, *bf16* for short. What is lost?
 
 # %%
 from shnet_lib.teaching.training_plots import draw_formats
@@ -402,7 +403,7 @@ with torch.autocast("cpu", torch.bfloat16):
 print("weight", layer.weight.dtype, "| product", logits.dtype, "| loss", loss.dtype)
 
 # %% [markdown]
-# float16 has three bits more, and pays with range. The loss is a mean over $50 \cdot 320 \cdot 320$ pixels, so each pixel's gradient is at most one divided by that. A pixel that is right to 90 % has a tenth of it:
+# float16 has three bits more, and pays with range. The loss is a mean over $50 \cdot 320 \cdot 320$ pixels, so the gradient of each pixel's logit is at most one divided by that. A pixel that is right to 90 % has a tenth of it:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -411,7 +412,9 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     print(f"{str(dtype):15} {torch.tensor(gradient).to(dtype).item():.3g}")
 
 # %% [markdown]
-# In float16 it is zero. So float16 needs its loss multiplied by a large number first (accelerate does that), and bf16 does not. When does it pay? Where multiplications take most of the time, and the hardware does them faster. Only a clock knows. On the machine that made this page, for our small network and for one large product:
+# In float16 it is zero. So float16 needs its loss multiplied by a large number first (accelerate does that), and bf16 does not.
+#
+# When does bf16 pay? Where multiplications take most of the time, and the hardware does them faster. On the machine that made this page, for our small network and for one large product:
 
 # %%
 import time
@@ -435,7 +438,7 @@ for name, work in (("SHNet", lambda: learnt(batch)), ("product", lambda: matrix 
     print(f"{name:8} fp32 {1000 * fp32:6.1f} ms   bf16 {1000 * bf16:6.1f} ms")
 
 # %% [markdown]
-# In the library it is one setting, `precision="bf16"`.
+# In the library bf16 is one setting, `precision="bf16"`.
 #
 # ## First broken run
 #
@@ -504,7 +507,7 @@ def score(network, batch):
 
 # %%
 def learn_the_dusk(theirs):
-    """The network after five rounds of four steps; by day, its scores before and after each."""
+    """The network after three rounds of four steps; by day, its scores before and after each."""
     trained = load_shnet("../data/weights/shnet_refshapes")
     network, words = trained.network, trained.vocabulary
     if theirs:
@@ -514,7 +517,7 @@ def learn_the_dusk(theirs):
     sampler = ImageBatchSampler(photos, 16, 4)
     batches = map(at_dusk, DataLoader(photos, batch_sampler=sampler, collate_fn=collate))
     rows = [{"step": 0, "day_iou": score(network, by_day)}]
-    for step in (4, 8, 12, 16, 20):
+    for step in (4, 8, 12):
         fit_by_hand(network, batches, 4, learning_rate=1e-5)
         rows.append({"step": step, "day_iou": score(network, by_day)})
     return network, by_day, rows
@@ -528,14 +531,14 @@ _, _, ours = learn_the_dusk(theirs=False)
 network, by_day, theirs = learn_the_dusk(theirs=True)
 show(
     draw_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]),
-    alt=f"Overall IoU on ordinary photos over 20 steps. Ours stays at {ours[-1]['day_iou']:.2f}, "
+    alt=f"Overall IoU on ordinary photos over 12 steps. Ours stays at {ours[-1]['day_iou']:.2f}, "
     f"theirs falls from {theirs[0]['day_iou']:.2f} to {theirs[-1]['day_iou']:.2f}.",
 )
 
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# BatchNorm has leaked. It owns two kinds of numbers: parameters, which a gradient changes, and running statistics, which a *forward pass* in training mode changes. `network.train()` reached into their backbone, and with each batch at dusk its statistics moved a tenth of the way to the dark. By day they no longer fit. Its mark: a good score falls at once, fast and smoothly, however low the rate. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
+# BatchNorm has leaked. It owns two kinds of numbers: parameters, which a gradient changes, and running statistics, which a *forward pass* in training mode changes. `network.train()` reached into their backbone, and with each batch at dusk its statistics moved a tenth of the way to the dark (torch's default). By day they no longer fit. Its mark: a good score falls at once, fast and smoothly, however low the rate. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
 #
 # </details>
 #
@@ -592,11 +595,11 @@ for name, network in (("ours", learnt), ("theirs", careless)):
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# Their target is too large. Bilinear resizing gives each pixel at the border a value between 0 and 1, and `> 0` calls them all foreground: the mask is *dilated*. The network learnt exactly what it was shown. Its mark: the training curve is perfect, and the evaluation is worse *on the same examples*. A mask is resized by its nearest pixel.
+# Their target is too large. Bilinear resizing gives each pixel at the border a value between 0 and 1, and `> 0` calls them all foreground: the mask is *dilated*. The network learnt exactly what it was shown. Its mark: the training curve is perfect, and the evaluation is worse *on the same examples*. The remedy: give each new pixel the value of the nearest old one.
 #
 # </details>
 #
-# The evidence: target against target. No network is needed.
+# The evidence: target against target.
 
 # %%
 from shnet_lib.teaching.training_plots import draw_targets
@@ -610,25 +613,26 @@ show(
 print(f"all eight: {overall_iou(*intersection_and_union(theirs_64, ours_64)):.2f}")
 
 # %% [markdown]
-# The released code trains and measures with such targets, of 160 x 160. How much too large are they? That depends on what "bilinear" means. For photos, torchvision averages over all pixels that the new one covers ("antialias"). Without that it looks at four at most. A disc in a photo of 480 x 640, at 160 x 160, against the disc taken by nearest pixels:
+# The released code makes its targets bilinearly too, at 160 x 160, and takes what is above 0. How much too large they are depends on "bilinear": with `antialias`, as above, an average over all pixels that the new one covers; without, over the four around its middle. This course did not run that part of the released code, so here are both, for thirty discs in photos of 427 x 640, against the discs by nearest pixels:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-y, x = torch.meshgrid(torch.arange(480), torch.arange(640), indexing="ij")
+from shnet_lib.teaching.evaluation import discs
+
 for radius in (8, 60):
-    disc = ((x - 320) ** 2 + (y - 240) ** 2 <= radius**2).float()[None, None]
-    nearest = F.interpolate(disc, (160, 160), mode="nearest-exact")[0] > 0  # (1, 160, 160)
+    photos_of_discs = torch.stack(discs(radius, 427, 640, count=30, seed=0)).float()[None]
+    nearest = F.interpolate(photos_of_discs, (160, 160), mode="nearest-exact")[0] > 0
     for antialias in (False, True):
-        smooth = F.interpolate(disc, (160, 160), mode="bilinear", antialias=antialias)
+        smooth = F.interpolate(photos_of_discs, (160, 160), mode="bilinear", antialias=antialias)
         agreement = overall_iou(*intersection_and_union(smooth[0] > 0, nearest))
         print(f"radius {radius:2}, antialias {antialias!s:5}: IoU {agreement:.2f}")
 
 # %% [markdown]
-# With it, small things suffer most. Lesson 07 shows what this does to a table of results.
+# Either way small things suffer most. Lesson 07 takes the milder way, without `antialias`, and shows what it does to a table.
 #
 # ## Stop, and go on
 #
-# `fit` leaves everything behind at each evaluation: weights, AdamW's two means, the learning rate's place, the random state, the place in the data. With one of them missing, a resumed run would be another run. Here is a run of 12 steps, and one that loses power after step 6.
+# `fit` leaves everything behind at each evaluation: weights, AdamW's two means, the learning rate's place, the random state, the place in the data. Here is a run of 12 steps, and one that loses power after step 6.
 
 # %%
 settings = replace(config, steps=12, batch_size=8, evaluate_every=3)
@@ -691,11 +695,10 @@ def one_of_many(folder):
 notebook_launcher(one_of_many, (Path(runs.name) / "launched",), num_processes=1)
 
 # %% [markdown]
-# `batch_size` counts over all processes, so that the same settings are the same training on one GPU and on eight (but for BatchNorm: see above). From a terminal, on all GPUs of the machine, or on two of them:
+# `batch_size` counts over all processes, so that the same settings are the same training on one GPU and on eight (but for BatchNorm: see above). From a terminal, on all GPUs of the machine:
 #
 # ```
 # accelerate launch -m shnet_lib.training --preset unc-320 --data /path/to/data --run runs/unc
-# CUDA_VISIBLE_DEVICES=0,1 accelerate launch --multi_gpu --num_processes 2 -m shnet_lib.training ...
 # ```
 #
 # The same command with `--resume` goes on with that run. [Several GPUs](../docs/several_gpus.md) has more, and says what of it was tried.
@@ -709,7 +712,6 @@ runs.cleanup()
 # | | section 4.2 | released code |
 # |---|---|---|
 # | how long | nothing | stops after 6 epochs without gain |
-# | learning rate | polynomial decay, power 0.7 | to 0.7 of itself on a plateau of 2 epochs |
 # | batch | 50 | 32 (its README) |
 # | words | 25 | 30 (its README) |
 # | augmentation | none named | grey photos, with probability 0.3 |
@@ -723,7 +725,7 @@ expressions, batch_size, epochs = 120_624, paper.batch_size, paper.epochs
 print(f"{expressions // batch_size} steps an epoch, {epochs * (expressions // batch_size)} in all")
 
 # %% [markdown]
-# **How layers start.** torch starts a convolution smaller than He et al. advise in front of a ReLU, and its logits near 0, so that the first guess is "perhaps" everywhere. The library starts wider, and with the guess "background". Our eight answers from torch's own start:
+# **How layers start.** torch starts a convolution with smaller weights than He et al. (2015) advise in front of a ReLU, and its logits near 0, so that the first guess is "perhaps" everywhere. The library takes their advice, and its first guess is "background". Our eight answers from torch's own start:
 
 
 # %%

@@ -24,7 +24,7 @@
 # - build every row of Tables 2 and 4 from one `ModelConfig`, and count what each adds;
 # - read runs of several seeds, and put an interval around a difference;
 # - lay our differences beside the paper's, and see which of them are clear;
-# - train one row live, on a budget of a minute.
+# - train two rows live, on a budget of a minute.
 
 # %% [markdown]
 # ## Which part carries the result?
@@ -43,7 +43,7 @@ show(
 # %% [markdown]
 # ## A row is a configuration
 #
-# Table 2 has eight rows and Table 4 four. In the library a row is what it changes in `ModelConfig`; nothing else distinguishes it.
+# Table 2 has eight rows and Table 4 four. In the library a row is what it changes in `ModelConfig`, and nothing else. `{}` changes nothing: that is SHNet, whose fusion is HCAM.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -53,7 +53,7 @@ for name, change in (TABLE_2 | TABLE_4).items():
     print(f"{name:16} {change}")
 
 # %% [markdown]
-# The rows do not cost the same. Here are the trained parameters of each at the paper's size, in millions. A row with more parameters may win for that reason alone.
+# The rows do not cost the same. Here are the trained parameters of each at the paper's size, in millions, for a vocabulary of 10,000 words and with GloVe's vectors kept as they are. (One-hot words cost most: the LSTM then has weights for every single word.) A row with more parameters may win for that reason alone.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -76,7 +76,7 @@ for name in sorted(sizes, key=sizes.get):
 # %% [markdown]
 # ## Our runs
 #
-# The photos of UNC cannot be shipped, so we ask the same questions of RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Each line of the table below is one run of the preset `quick`: its row, its seed, what came out. The rows that stand there are those that were run; the command at the end of the lesson adds others. The baseline was run first, since it is the question behind all the others: is SHNet better than joining and convolving?
+# The photos of UNC cannot be shipped, so we ask the same questions of RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Each line of the table below is one run of the preset `quick`: its row, its seed, what came out. The rows that stand there are those that were run; the command at the end of the lesson adds others. The baseline was run first, since its question is behind all the others: is SHNet better than a network that only joins photo and phrase and convolves them? Below the runs stands the command of the first.
 
 # %%
 from pathlib import Path
@@ -91,7 +91,7 @@ print(lines[0]["command"])
 print(f"torch {lines[0]['torch']}, {lines[0]['device']}, {lines[0]['threads']} thread")
 
 # %% [markdown]
-# All rows of one seed see the same batches in the same order. What is easy or hard in that order raises or lowers them together. So we subtract seed by seed, and only then take the mean.
+# All rows of one seed see the same batches in the same order. A lucky order may help them all. So we subtract seed by seed, and only then take the mean.
 
 # %%
 from shnet_lib.teaching.ablations import by_row, differences
@@ -104,7 +104,7 @@ for row, difference in found.items():
 # %% [markdown]
 # ## How wide is an interval?
 #
-# With $n$ seeds, the mean of the differences $d_i$ lies within
+# If the differences $d_i$ are spread like a bell curve, the mean of $n$ of them lies within
 #
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}$$
 #
@@ -118,7 +118,7 @@ for seeds in (2, 3, 5, 10, 30):
     print(f"{seeds:3} seeds: factor {student.ppf(0.975, seeds - 1):6.2f}")
 
 # %% [markdown]
-# By hand, for the baseline of Table 2:
+# By hand, for the baseline of Table 2, against the line above:
 
 # %%
 from math import sqrt
@@ -134,7 +134,7 @@ assert abs(half_width - found["baseline"].half_width) < 1e-9
 # %% [markdown]
 # ## Beside the paper's
 #
-# Points of overall IoU that a row loses against SHNet: ours on RefShapes with intervals, the paper's on UNC as single diamonds. The two data sets differ, so the sizes of the differences may differ too. What can be compared is their order and their sign.
+# Points of overall IoU that a row loses against SHNet: ours on RefShapes with intervals, the paper's on UNC as single diamonds. The two data sets differ, so the sizes of the differences may differ too. What can be compared is their sign and, where there are several rows, their order.
 
 # %%
 from shnet_lib.teaching.ablations import draw_differences
@@ -156,9 +156,9 @@ for row, difference in found.items():
 # %% [markdown]
 # A row that is not clear is not refuted. It may be that the difference is small, or that there are too few seeds. The command at the end of this lesson adds more.
 #
-# ## One row, live
+# ## Two rows, live
 #
-# Here is one row on a budget of a minute: SHNet and the baseline on 1,800 expressions, 150 steps each. That is far too little to rank them, and that is the point. Look at the two numbers, then change the seed and run the cell again.
+# Here are SHNet and the baseline on a budget of a minute: 1,800 expressions, 150 steps each. That is far too little to rank them, and that is the point. Look at the two numbers, then change the seed and run the cell again.
 
 # %%
 from tempfile import TemporaryDirectory
@@ -186,9 +186,11 @@ for row in ("SHNet", "baseline"):
     print(f"{row:10} {short_run(TABLE_2[row], seed=0):.3f}")
 
 # %% [markdown]
+# In the stored run the baseline leads, against the table above. After so few steps neither number means anything.
+#
 # ## What the paper does not say
 #
-# - How many runs stand behind a number. Tables 2 to 4 give one each. The smallest gap that section 4.4 draws a conclusion from is SFM+ConvLSTM against SFM+Conv3D, 63.30 against 63.16.
+# - How many runs stand behind a number. Tables 2 to 4 give one each. The smallest gap that section 4.4 draws a conclusion from (“more refined maps”) is Precision@0.8 of SFM+Conv3D against SFM+ConvLSTM: 43.14 against 42.95.
 # - Whether the rows were trained equally long. Ours have the same steps, batches and learning rate, which may favour the rows that learn fast.
 # - How the baseline joins three levels. Section 4.4 joins “visual features with the tiled textual feature” and does not say of which level; ours lays all three side by side and mixes them with a 1 × 1 convolution (`shnet_lib.model.fusion`).
 # - Table 3 asks for backbones on photos: DeepLabv3+ against ResNet-101, at 320 and 448. RefShapes cannot answer that; its backbone is a small one of its own. `model.backbone=resnet101` with `PRESET=unc-320` is the run.

@@ -24,7 +24,7 @@
 # - check that a data set is whole, and look at what it asks;
 # - build SHNet from named settings, and see how large it is;
 # - train it, watching loss and overall IoU;
-# - evaluate it on every split, as the paper does;
+# - evaluate it on every split, with the paper's measures;
 # - look at its best, its middling and its worst answers;
 # - find the checkpoint, and use it on a phrase of your own.
 #
@@ -32,7 +32,7 @@
 #
 # ```
 # make train
-# make train DATASET=unc DATA=/path/to/data PRESET=unc-320 \\
+# make train DATASET=unc DATA=/path/to/data PRESET=unc-320 \
 #     SET="glove=/path/to/glove.840B.300d.txt model.backbone_weights=/path/to/deeplabv3plus_voc.pth"
 # ```
 
@@ -152,7 +152,7 @@ for name, rows in chosen.items():
 # %% [markdown]
 # ## 7. Where the checkpoint lies, and how to use it
 #
-# The folder `best` holds the network, its words, its settings and a card that says where it comes from. `expressions-*.csv` beside it hold one row an expression, to be sorted in any spreadsheet.
+# The folder `best` holds the network, its words, its settings and a card that says where it comes from; from `last` an interrupted run goes on. `expressions-*.csv` beside it hold one row an expression, to be sorted in any spreadsheet.
 
 # %%
 from pathlib import Path

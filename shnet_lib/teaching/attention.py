@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from shnet_lib.data import Expression
-from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
+from shnet_lib.data.dataset import ImageBatchSampler, collate
 from shnet_lib.data.refshapes import sentences
 from shnet_lib.data.refshapes.scene import COLOURS, Thing
 from shnet_lib.data.text import tokenize
@@ -98,9 +98,7 @@ def attend(
     network, config = trained.network, trained.config
     if network.sfm is None:
         raise ValueError('this network has no SFM to look into: its model.sfm is "none"')
-    dataset = ReferringDataset(
-        list(expressions), trained.vocabulary, config.model.image_size, config.max_words, True
-    )
+    dataset = trained.evaluation_set(expressions)
     sampler = ImageBatchSampler(dataset, batch_size, batch_size, training=False)
     device = next(network.parameters()).device
     waiting: dict[int, Look] = {}  # the sampler goes by pictures

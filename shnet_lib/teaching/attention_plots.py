@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shnet_lib.teaching.plots import PALETTE, PREDICTED, TARGET
+from shnet_lib.teaching.plots import AMOUNT, PALETTE, SIGNED, TARGET, cut_into_cells
 
-AMOUNT = LinearSegmentedColormap.from_list("amount", ["white", TARGET])  # from nothing to most
-SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET])
 BLOCKS = {  # who asks and who is asked -> the colour of that block of the attention map
     "pixel-pixel": TARGET,
     "pixel-word": PALETTE[5],
@@ -47,11 +45,7 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
 
     ax = spaces["row"]
     count = grid * grid + len(words)
-    rows = np.linspace(0, height, grid + 1).round().astype(int)
-    columns = np.linspace(0, width, grid + 1).round().astype(int)
-    for n in range(grid * grid):
-        y, x = divmod(n, grid)
-        piece = photo[rows[y] : rows[y + 1], columns[x] : columns[x + 1]]
+    for n, piece in enumerate(cut_into_cells(photo, grid)):
         ax.imshow(piece, extent=(n - 0.45, n + 0.45, -0.45, 0.45))
     for t, word in enumerate(words, start=grid * grid):
         ax.add_patch(Rectangle((t - 0.45, -0.45), 0.9, 1.4, facecolor=WORD, alpha=0.2))
@@ -148,7 +142,7 @@ def draw_token_attention(
     pixels = grid * grid
     height, width = photo.shape[:2]
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1.45, 1])
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1.3, 1])
     left.imshow(photo)
     grey = photo.mean(-1)
     middle.imshow(grey, cmap="gray", vmin=-255, vmax=400)  # pale, so that the blue can be seen
@@ -175,11 +169,11 @@ def draw_token_attention(
     else:
         asking = f"word “{words[token - pixels]}”"
     left.set_title(f"{asking} asks", fontsize=11)
-    middle.set_title(f"pixels: {weights[:pixels].sum():.0%} together", fontsize=11)
+    middle.set_title(f"pixels: {weights[:pixels].sum():.1%} together", fontsize=11)
     for ax in (left, middle):
         ax.set_axis_off()
     scale = figure.colorbar(
-        middle.images[-1], ax=middle, shrink=0.75, label="weight", format="{x:.1%}"
+        middle.images[-1], ax=(left, middle), shrink=0.75, label="weight", format="{x:.1%}"
     )
     scale.ax.tick_params(labelsize=9)
     bars = weights[pixels:]
@@ -187,7 +181,7 @@ def draw_token_attention(
     right.set_yticks(range(len(words)), words, fontsize=10)
     right.invert_yaxis()
     right.set_xlabel("weight in %", fontsize=10)
-    right.set_title(f"words: {bars.sum():.0%} together", fontsize=11)
+    right.set_title(f"words: {bars.sum():.1%} together", fontsize=11)
     right.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -296,7 +290,7 @@ def draw_word_share(lengths: Sequence[int], marked: Sequence[int], upto: int = 4
         ax.annotate(
             f"{side} x {side}: {share:.2g} %",
             (side, share),
-            xytext=(10, 22) if side < 0.8 * upto else (-70, 52),
+            xytext=(10, 36) if side < 0.8 * upto else (-70, 52),  # clear of the other curves
             textcoords="offset points",
             fontsize=10,
             arrowprops={"arrowstyle": "-", "color": "grey"},

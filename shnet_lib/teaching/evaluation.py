@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shnet_lib.data import Expression
-from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
+from shnet_lib.data.dataset import ImageBatchSampler, collate
 from shnet_lib.training.checkpoint import TrainedSHNet
-from shnet_lib.training.evaluate import compare_original
+from shnet_lib.training.evaluate import compare_original, resize_plane
 from shnet_lib.training.metrics import intersection_and_union, mean_iou, overall_iou
 
 
@@ -35,13 +35,7 @@ def collect_answers(
     trained: TrainedSHNet, expressions: Sequence[Expression], batch_size: int = 50
 ) -> Answers:
     """Run a network once over some expressions, in their order; its mode is put back."""
-    dataset = ReferringDataset(
-        list(expressions),
-        trained.vocabulary,
-        trained.config.model.image_size,
-        trained.config.max_words,
-        evaluation=True,
-    )
+    dataset = trained.evaluation_set(expressions)
     sampler = ImageBatchSampler(dataset, batch_size, batch_size, training=False)
     logits: list[Tensor] = [torch.empty(0)] * len(dataset)
     targets = list(logits)
@@ -89,8 +83,7 @@ def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
             pair = compare_original(mask_logits, target, convention.threshold)
         else:
             size = (convention.size, convention.size)
-            resized = F.interpolate(mask_logits[None, None], size=size, mode="bilinear")[0, 0]
-            prediction = torch.sigmoid(resized) > convention.threshold
+            prediction = torch.sigmoid(resize_plane(mask_logits, size)) > convention.threshold
             pair = intersection_and_union(
                 prediction, resize_target(target, convention.size, convention.dilated)
             )
@@ -102,11 +95,12 @@ def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
 def resize_target(target: Tensor, size: int, dilated: bool) -> Tensor:
     """A true mask (H, W) bool -> (size, size) bool.
 
-    By the nearest pixel; or `dilated`: bilinearly and then > 0, so that a touch counts.
+    By the nearest pixel; or `dilated`: bilinearly, without antialias, and then > 0, so that one of
+    the four pixels around the middle of the new one is enough.
     """
-    plane = target.float()[None, None]
     if dilated:
-        return F.interpolate(plane, size=(size, size), mode="bilinear")[0, 0] > 0
+        return resize_plane(target, (size, size)) > 0
+    plane = target.float()[None, None]
     return F.interpolate(plane, size=(size, size), mode="nearest-exact")[0, 0] > 0
 
 

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from shnet_lib.teaching.evaluation import TABLE_1, TABLE_1_COLUMNS, Answers, Sweep
-from shnet_lib.teaching.plots import PALETTE, PREDICTED, TARGET, draw_mask, grid_of, photo_of
+from shnet_lib.teaching.plots import (
+    PALETTE,
+    PREDICTED,
+    TARGET,
+    draw_mask,
+    grid_of,
+    iou_of,
+    photo_of,
+)
 from shnet_lib.training.evaluate import probability_at
 from shnet_lib.training.metrics import mean_iou, overall_iou, precision_at
 
@@ -61,8 +69,7 @@ def draw_threshold(
         expression, target = answers.expressions[index], answers.targets[index].numpy()
         probability = probability_at(answers.mask_logits[index][None], target.shape)[0].numpy()
         mask = probability > threshold
-        iou = (mask & target).sum() / max((mask | target).sum(), 1)
-        title = f"“{expression.text}”\nIoU {iou:.2f}"
+        title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
         draw_mask(ax, photo_of(expression), title, target, mask)
     _curves(axes[-1], swept)
     axes[-1].axvline(threshold, color="black", linewidth=1.5)
@@ -93,7 +100,7 @@ def _curves(ax: Axes, swept: Sweep) -> None:
         ax.plot(swept.thresholds, values, style, color=colour, linewidth=2, label=name)
     ax.set_xlabel("threshold on the probability", fontsize=10)
     ax.set(ylim=(0, 1), xlim=(min(swept.thresholds), max(swept.thresholds)))
-    ax.legend(loc="upper right", fontsize=9)
+    ax.legend(loc="lower right", fontsize=9)  # the curves keep to the upper half
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -168,4 +175,5 @@ def draw_table_1(half_width: float) -> Figure:
         ax.grid(alpha=0.3)
         ax.tick_params(labelsize=9)
         ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("overall IoU in per cent; each plot has its own scale", fontsize=10)
     return figure

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,6 +19,8 @@ from shnet_lib.data import Expression
 TARGET = "#0072B2"  # blue: what is right
 PREDICTED = "#E69F00"  # orange: what the model says
 PALETTE = (TARGET, PREDICTED, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+AMOUNT = LinearSegmentedColormap.from_list("amount", ["white", TARGET])  # from nothing to most
+SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET])
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -67,6 +69,23 @@ def draw_mask(
     axes.set_axis_off()
 
 
+def iou_of(mask: np.ndarray, target: np.ndarray) -> float:
+    """Intersection over union of two masks (H, W) bool; 0 where both are empty."""
+    return float((mask & target).sum() / max((mask | target).sum(), 1))
+
+
+def cut_into_cells(photo: np.ndarray, grid: int) -> list[np.ndarray]:
+    """The part of a photo (H, W, 3) behind each cell of a grid, row by row."""
+    height, width = photo.shape[:2]
+    rows = np.linspace(0, height, grid + 1).round().astype(int)
+    columns = np.linspace(0, width, grid + 1).round().astype(int)
+    return [
+        photo[rows[y] : rows[y + 1], columns[x] : columns[x + 1]]
+        for y in range(grid)
+        for x in range(grid)
+    ]
+
+
 def grid_of(count: int, columns: int, cell: float = 2.6) -> tuple[Figure, list[Axes]]:
     """A figure with room for `count` pictures; the axes left over are hidden."""
     rows = -(-count // columns)
@@ -92,8 +111,7 @@ def draw_predictions(
     figure, axes = grid_of(len(expressions), columns)
     for ax, expression, mask in zip(axes, expressions, masks, strict=True):
         target = expression.mask()
-        intersection, union = (mask & target).sum(), (mask | target).sum()
-        title = f"“{expression.text}”\nIoU {intersection / max(union, 1):.2f}"
+        title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
         draw_mask(ax, photo_of(expression), title, target, mask)
     return figure
 

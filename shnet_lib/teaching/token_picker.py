@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.colors import to_hex
 from traitlets import Int, Unicode
 
+from shnet_lib.teaching.plots import cut_into_cells
+
 SIDE = 260  # of the picture of buttons, in screen pixels
 MARK = "?"  # on the button of the token that asks
 BLANK = "\u00a0"  # on a pixel's: ipywidgets would leave the old text for an empty one
@@ -68,11 +70,4 @@ class TokenPicker(ipywidgets.VBox):
 
 def cell_colours(photo: np.ndarray, grid: int) -> list[str]:
     """The mean colour "#rrggbb" of each cell of a photo (height, width, 3) uint8, row by row."""
-    height, width = photo.shape[:2]
-    rows = np.linspace(0, height, grid + 1).round().astype(int)
-    columns = np.linspace(0, width, grid + 1).round().astype(int)
-    return [
-        to_hex(photo[top:bottom, left:right].mean((0, 1)) / 255)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
-    ]
+    return [to_hex(cell.mean((0, 1)) / 255) for cell in cut_into_cells(photo, grid)]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from shnet_lib.teaching.plots import PALETTE
+from shnet_lib.teaching.plots import PALETTE, iou_of
 from shnet_lib.training.fit import polynomial_decay
 
 LEARNING_RATE, PLATEAU_FACTOR = 1.2e-4, 0.7  # section 4.2; the released code
@@ -45,7 +45,9 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
             if points:
                 style = MARKS[number % len(MARKS)]
                 colour = PALETTE[number % len(PALETTE)]
-                ax.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=2)
+                line = {"color": colour, "label": name, "linewidth": 2}
+                # In front of the axis and not cut there: an IoU that stays 0 is a line too.
+                ax.plot(*zip(*points, strict=True), style, **line, clip_on=False, zorder=3)
         if not ax.lines:
             raise ValueError(f"no run has {measure!r} in its rows")
         share = "iou" in measure
@@ -165,8 +167,8 @@ def draw_targets(target: np.ndarray, others: Mapping[str, np.ndarray]) -> Figure
         picture[mask & target] = to_rgb(PALETTE[0])
         picture[mask & ~target] = to_rgb(PALETTE[1])
         picture[~mask & target] = to_rgb(PALETTE[7])
-        iou = (mask & target).sum() / max((mask | target).sum(), 1)
         ax.imshow(picture[near], interpolation="nearest")
-        ax.set_title(name if mask is target else f"{name}\nIoU {iou:.2f}", fontsize=10)
+        title = name if mask is target else f"{name}\nIoU {iou_of(mask, target):.2f}"
+        ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
     return figure

@@ -10,7 +10,6 @@ It saves the decoding and the resizing: docs/performance.md says when that pays.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,19 +22,24 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
+from shnet_lib.training.checkpoint import replacing_file
 
 
 class Photos(Dataset):
-    """The images of a `ReferringDataset`, each once: row -> (3, S, S) float32, normalised."""
+    """The images of a `ReferringDataset`, each once: row -> (3, S, S).
 
-    def __init__(self, dataset: ReferringDataset) -> None:
+    `transform` resizes a photo; by default to what the network sees, normalised float32.
+    """
+
+    def __init__(self, dataset: ReferringDataset, transform: Callable | None = None) -> None:
         self.dataset = dataset
+        self.transform = transform or dataset.transform
 
     def __len__(self) -> int:
         return len(self.dataset.image_paths)
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.dataset.transform(self.dataset.read_image(row)).as_subclass(Tensor)
+        return self.transform(self.dataset.read_image(row)).as_subclass(Tensor)
 
 
 def cache_levels(
@@ -80,20 +84,6 @@ def _room_for(made: list[Tensor], images: int, free: int) -> list[Tensor]:
     return [torch.empty(images, *level.shape[1:], dtype=level.dtype) for level in made]
 
 
-class ResizedPhotos(Dataset):
-    """The images of a `ReferringDataset`, each once: row -> (3, S, S) uint8."""
-
-    def __init__(self, dataset: ReferringDataset) -> None:
-        self.dataset = dataset
-        self.resize = ResizeTogether((dataset.image_size, dataset.image_size), antialias=True)
-
-    def __len__(self) -> int:
-        return len(self.dataset.image_paths)
-
-    def __getitem__(self, row: int) -> Tensor:
-        return self.resize(self.dataset.read_image(row)).as_subclass(Tensor)
-
-
 def cache_images(dataset: ReferringDataset, folder: Path, workers: int = 0) -> Path:
     """A file of the resized photos, (images, 3, S, S) uint8: what `dataset.resized_photos` takes.
 
@@ -108,8 +98,8 @@ def cache_images(dataset: ReferringDataset, folder: Path, workers: int = 0) -> P
     path = folder / f"photos-{dataset.image_size}-{_which_photos(dataset)}.npy"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _write_photos(ResizedPhotos(dataset), path.with_suffix(".new"), workers)
-            path.with_suffix(".new").replace(path)
+            with replacing_file(path) as new:
+                _write_photos(dataset, new, workers)
     return path
 
 
@@ -122,18 +112,13 @@ def _which_photos(dataset: ReferringDataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_photos(photos: ResizedPhotos, path: Path, workers: int) -> None:
+def _write_photos(dataset: ReferringDataset, path: Path, workers: int) -> None:
     """numpy's own file format, photo behind photo."""
-    size = photos.dataset.image_size
+    size = dataset.image_size
+    photos = Photos(dataset, ResizeTogether((size, size), antialias=True))
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(photos), 3, size, size)}
     loader = DataLoader(photos, batch_size=16, num_workers=workers)
-    try:
-        with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for batch in tqdm(loader, desc="resized photos", leave=False):
-                file.write(batch.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in tqdm(loader, desc="resized photos", leave=False):
+            file.write(batch.numpy().tobytes())

@@ -10,8 +10,8 @@ A folder is written beside its place, flushed to the disk and then renamed: a cr
 one or the new one, never a half.
 
 A frozen backbone is no result of the training. A network file therefore holds the rest, and says
-with a fingerprint which backbone belongs to it; only the small one of RefShapes (and a random one,
-which exists nowhere else) travels inside.
+with a fingerprint which backbone belongs to it; only a small one that was trained for RefShapes
+anew and a random one, which exist nowhere else, travel inside.
 """
 
 import csv
@@ -30,6 +30,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from shnet_lib.data import Expression
+from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import fingerprint, load_state
 from shnet_lib.model.shnet import SHNet
@@ -50,6 +52,11 @@ class TrainedSHNet:
     vocabulary: Vocabulary
     config: TrainConfig
     card: dict[str, Any]  # where it comes from and what it reached
+
+    def evaluation_set(self, expressions: Sequence[Expression]) -> ReferringDataset:
+        """The expressions as this network reads them, with their masks at the photos' size."""
+        size, words = self.config.model.image_size, self.config.max_words
+        return ReferringDataset(list(expressions), self.vocabulary, size, words, evaluation=True)
 
 
 # --- a trained network ----------------------------------------------------------------------------
@@ -142,7 +149,8 @@ def start_from(network: SHNet, vocabulary: Vocabulary, folder: Path) -> None:
 
 
 def _carries_backbone(config: TrainConfig) -> bool:
-    return config.model.backbone == "shapes" or config.model.backbone_weights == "random"
+    own_small = config.model.backbone == "shapes" and config.model.backbone_weights != "shipped"
+    return own_small or config.model.backbone_weights == "random"
 
 
 def _is_saved(name: str, config: TrainConfig) -> bool:
@@ -326,17 +334,28 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _replace_file(path: Path, text: str) -> None:
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A path to write to; the file takes the place of `path` when the block ends well.
+
+    The old file or the new one is there, never a half.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = _staging(path)
-    new.write_text(text, encoding="utf-8")
-    _flush(new)
-    new.replace(path)
+    try:
+        yield new
+        _flush(new)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one piece: the old file or the new one, never a half."""
-    _replace_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON in one piece."""
+    with replacing_file(path) as new:
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        new.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -350,14 +369,10 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows of the same columns as CSV, in one piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = _staging(path)
-    with new.open("w", encoding="utf-8", newline="") as file:
+    with replacing_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    _flush(new)
-    new.replace(path)
 
 
 def _require(path: Path) -> None:

@@ -112,13 +112,15 @@ def compare_released(
 ) -> tuple[Tensor, Tensor]:
     """(S, S) logits against the (H, W) bool mask, both at 160 x 160 -> pixels I, pixels U."""
 
-    def resize(plane: Tensor) -> Tensor:  # (h, w) -> (160, 160)
-        plane = plane.float()[None, None]
-        return F.interpolate(plane, size=RELEASED_SIZE, mode="bilinear", align_corners=False)[0, 0]
-
-    prediction = torch.sigmoid(resize(mask_logits)) > threshold
-    dilated = resize(target) > 0  # any touch of the object counts: larger than the object
+    prediction = torch.sigmoid(resize_plane(mask_logits, RELEASED_SIZE)) > threshold
+    dilated = resize_plane(target, RELEASED_SIZE) > 0  # one pixel of four is enough
     return intersection_and_union(prediction, dilated)
+
+
+def resize_plane(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w) of any type -> float32 of this size, between the pixels' middles (bilinear)."""
+    plane = plane.float()[None, None]
+    return F.interpolate(plane, size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
-from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.training.checkpoint import TrainedSHNet, read_json, write_json
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, save_rows
@@ -79,16 +78,9 @@ def evaluate_splits(
     config = trained.config
     evaluations = {}
     for split in unseen_splits(config.dataset):
-        dataset = ReferringDataset(
-            list(expressions[split]),
-            trained.vocabulary,
-            config.model.image_size,
-            config.max_words,
-            evaluation=True,
-        )
         evaluations[split] = evaluate(
             trained.network,
-            dataset,
+            trained.evaluation_set(expressions[split]),
             accelerator,
             protocol,
             batch_size=config.batch_size,

@@ -80,6 +80,17 @@ def test_the_sweep_has_three_measures_and_its_marks(answers):
     assert len({line.get_linestyle() for line in ax.lines[:3]}) == 3
 
 
+def test_the_legend_of_a_good_network_s_sweep_lies_below_its_curves(answers):
+    good = Answers(answers.expressions, 9 * answers.mask_logits, answers.targets)
+    figure = draw_sweep(sweep(good, (0.25, 0.5, 0.75)), {})
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    lowest = min(line.get_ydata().min() for line in ax.lines)
+    assert lowest > 0.9  # as in lesson 07
+    box = ax.get_legend().get_window_extent().transformed(ax.transData.inverted())
+    assert box.y1 < lowest
+
+
 def test_a_ladder_is_its_numbers():
     (ax,) = draw_ladder({"a": 0.25, "b": 0.5}).axes
     assert [bar.get_width() for bar in ax.patches] == [0.25, 0.5]
@@ -102,6 +113,7 @@ def test_the_bars_below_the_histograms_are_the_intervals():
 
 def test_table_1_is_drawn_whole():
     figure = draw_table_1(1.5)
+    assert "per cent" in figure.get_supxlabel()
     for column, (ax, title) in enumerate(zip(figure.axes, TABLE_1_COLUMNS, strict=True)):
         assert ax.get_title() == title
         drawn = sorted(container.lines[0].get_xdata()[0] for container in ax.containers)

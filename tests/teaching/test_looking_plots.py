@@ -10,6 +10,7 @@ from shnet_lib.teaching.attention import Interval
 from shnet_lib.teaching.failures import KINDS, Answer
 from shnet_lib.teaching.looking_plots import (
     draw_answers,
+    draw_by_network,
     draw_intervals,
     draw_kinds,
     draw_layers,
@@ -63,6 +64,11 @@ def test_word_word_is_in_per_cent_and_asks_by_row():
     assert ax.get_ylabel() == "asks"
 
 
+def test_word_word_has_the_same_digits_everywhere_and_enough_of_them():
+    (ax,) = draw_word_word(["red", "star"], np.array([[0.0002, 0.0005], [0.00054, 0]])).axes
+    assert texts(ax) == ["0.020", "0.050", "0.054", "0.000"]
+
+
 def test_intervals_that_hold_chance_are_hollow():
     rows = {"sure": Interval(2, 1.5, 2.5, 9, 3), "unsure": Interval(1.2, 0.8, 1.6, 9, 3)}
     (ax,) = draw_intervals(rows, 1, "lift").axes
@@ -114,3 +120,23 @@ def test_answers_say_their_kind(tmp_path):
     assert [ax.get_title() for ax in figure.axes[:5]] == ["nothing, IoU 0.25\n“red star”"] * 5
     picture = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(picture[answer.mask], PHOTO[answer.mask])
+
+
+def test_networks_stand_side_by_side(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "scene.png")
+    target = np.zeros((30, 40), bool)
+    target[5:15, 5:15] = True
+    upper = target.copy()
+    upper[10:] = False
+    expression = Expression(
+        tmp_path / "scene.png", 1, 30, 40, 2, 3, "red star", "star", "attribute", lambda: target
+    )
+    masks = {"one": [upper, target], "two": [target, upper], "three": [~target, ~target]}
+    figure = draw_by_network([expression] * 2, masks)
+    titles = [ax.get_title().split("\n") for ax in figure.axes]
+    assert [title[-1] for title in titles] == [
+        "one, IoU 0.50", "two, IoU 1.00", "three, IoU 0.00",
+        "one, IoU 1.00", "two, IoU 0.50", "three, IoU 0.00",
+    ]  # fmt: skip
+    assert [title[0] == "“red star”" for title in titles] == [False, True, False] * 2
+    assert smallest_font(figure) >= 9

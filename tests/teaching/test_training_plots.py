@@ -46,6 +46,12 @@ def test_an_iou_is_drawn_from_0_to_1_and_a_loss_from_0():
     assert iou.get_ylim() == (0, 1.02)
 
 
+def test_an_iou_that_stays_0_is_seen_in_front_of_the_axis():
+    (ax,) = draw_runs({"stuck": [{"step": 1, "iou": 0.0}, {"step": 9, "iou": 0.0}]}, ["iou"]).axes
+    (line,) = ax.lines
+    assert not line.get_clip_on() and line.get_zorder() > ax.spines["bottom"].get_zorder()
+
+
 def test_a_measure_that_no_run_has_is_an_error():
     with pytest.raises(ValueError, match="'recall'"):
         draw_runs(RUNS, ["loss", "recall"])

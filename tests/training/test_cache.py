@@ -156,10 +156,10 @@ def test_a_half_written_file_is_never_read(photos):
     path = cache_images(dataset(), folder)
     expected = path.read_bytes()
     path.unlink()
-    path.with_suffix(".new").write_bytes(expected[:2000])  # what a power cut leaves
+    path.with_name(path.name + ".new").write_bytes(expected[:2000])  # what a power cut leaves
     assert cache_images(dataset(), folder) == path
     assert path.read_bytes() == expected
-    assert not path.with_suffix(".new").exists()
+    assert not path.with_name(path.name + ".new").exists()
 
 
 def test_a_file_that_was_cut_short_later_is_named(photos):

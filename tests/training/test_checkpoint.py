@@ -94,6 +94,15 @@ def test_the_small_backbone_is_not_looked_for_where_it_came_from(tmp_path):
     assert torch.equal(load_shnet(tmp_path / "best").network(batch()), network(batch()))
 
 
+def test_the_backbone_that_the_course_ships_is_not_written_again(tmp_path):
+    config = tiny(**{"model.backbone_weights": "shipped"})
+    network = network_of(config)
+    save_model(tmp_path / "best", network, config, WORDS, CARD)
+    names = set(load_file(tmp_path / "best" / "model.safetensors"))
+    assert names and not any(name.startswith("backbone.") for name in names)
+    assert torch.equal(load_shnet(tmp_path / "best").network(batch()), network(batch()))
+
+
 def test_a_random_backbone_exists_nowhere_else_and_travels_inside(tmp_path):
     config = tiny(**{"model.backbone": "resnet18"})
     assert config.model.backbone_weights == "random"

@@ -124,26 +124,29 @@ def use(expressions: list[Expression]) -> int:
 
 
 def file_trial(path: Path, content: bytes, read: Callable[[], object]) -> Trial:
-    """Mutations of the bytes of one file; the file is whole again when another trial begins."""
-
-    def trial(chance: random.Random) -> object:
-        path.write_bytes(mutate(content, chance))
-        try:
-            return read()
-        finally:
-            KEPT["file"] = path.read_bytes()
-            path.write_bytes(content)
-
-    return trial
+    """Mutations of the bytes of one file."""
+    return _trial(path, content, lambda chance: mutate(content, chance), read)
 
 
 def document_trial(
     path: Path, document: object, write: Callable[[object], bytes], read: Callable[[], object]
 ) -> Trial:
-    content = write(document)
+    """Mutations of the values that one file holds."""
+    return _trial(
+        path, write(document), lambda chance: write(mutate_document(document, chance)), read
+    )
+
+
+def _trial(
+    path: Path,
+    content: bytes,
+    mutated: Callable[[random.Random], bytes],
+    read: Callable[[], object],
+) -> Trial:
+    """The file is whole again when another trial begins."""
 
     def trial(chance: random.Random) -> object:
-        path.write_bytes(write(mutate_document(document, chance)))
+        path.write_bytes(mutated(chance))
         try:
             return read()
         finally:
