@@ -274,11 +274,11 @@ MISTAKES = {
         "logits clamped": (lambda z, y: printed(z.clamp(-15, 15), y), None),
         "exp overflows": (
             lambda z, y: (torch.log1p(torch.exp(z)) - y * z).mean(),
-            "exp(z) overflows",
+            "exponential overflows",
         ),
         "exp overflows below": (
             lambda z, y: ((1 - y) * z + torch.log1p(torch.exp(-z))).mean(),
-            "exp(-z) overflows",
+            "exponential overflows",
         ),
         "where": (
             lambda z, y: (
