@@ -84,7 +84,7 @@ check("an affinity", affinity)
 # %% [markdown]
 # <details><summary>It fails with "your sentence goes on beyond the grid"</summary>
 #
-# Look at the border of the two pictures: inside they agree. At a corner the kernel has only four of its nine taps on the grid, so that it meets the sentence four times, not nine. Tile first, then convolve.
+# Look at the border in the picture of the difference: inside there is none. At a corner the kernel has only four of its nine taps on the grid, so that it meets the sentence four times, not nine. Tile first, then convolve.
 #
 # </details>
 
@@ -194,7 +194,14 @@ check("Conv3D", aggregate)
 # </details>
 
 # %% [markdown]
-# <details><summary>It fails with "levels and channels are mixed up"</summary>
+# <details><summary>It fails with a shape that has an axis too few</summary>
+#
+# `squeeze()` takes away *every* axis of length 1, and B as well if there is one phrase. `squeeze(2)` or `[:, :, 0]` takes the depth alone.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>It fails with "levels and channels are mixed up" or "expected input ... to have 3 channels"</summary>
 #
 # The kernel's second axis is channels, its third one levels, and what it meets must be in the same order: (B, C, 3, H, W). The paper writes $\mathbb{R}^{3 \times C \times H \times W}$, levels first, and in the check C is 3 as well, so that torch has nothing to complain about. If you write it as a 2-D convolution of `torch.cat(levels, dim=1)`, the channels of level 2 come first, then those of level 3: bring the kernel into that order with a `transpose` before you flatten it.
 #

@@ -226,7 +226,7 @@ check("the loss on logits", bce)
 # 3. HCAM makes the context $G$ of them.
 # 4. ASPP and the up-sampling convolution make logits, and a last bilinear step brings these to the size of the photos, S x S, middles of pixels on middles of pixels.
 #
-# The check builds a small network, and shows your function a batch and a single expression.
+# The check builds a small network of such parts, and gives your function a batch of three expressions and one of a single expression.
 
 
 # %%

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from shnet_lib.model.features import average_words
-from shnet_lib.teaching.check_plots import draw_maps
+from shnet_lib.teaching.check_plots import draw_grids
 from shnet_lib.teaching.checks.core import Exercise, add
 
 LESSON = "04_hcam"
@@ -25,12 +24,6 @@ def _grid(source: random.Random) -> tuple[int, int]:
     return height, width
 
 
-def _draw_grids(target: Tensor, found: Tensor) -> tuple[Figure, str]:
-    """Of many grids (..., H, W), the one that differs most."""
-    one, other = (grids.flatten(0, -3) for grids in (target, found))
-    return draw_maps(one, other, "rows of the grid", "columns of the grid")
-
-
 # --- affinity -------------------------------------------------------------------------------------
 
 
@@ -41,7 +34,7 @@ def _pixels_and_sentence(source: random.Random) -> tuple[Tensor, Tensor, Tensor]
     kernel = torch.randn(channels, 2 * channels, 3, 3) / (6 * channels) ** 0.5
     return (
         torch.randn(phrases, channels, *_grid(source)),
-        torch.randn(phrases, channels) + 0.5,
+        2 * torch.randn(phrases, channels) + 1,  # loud enough to be missed at the border
         kernel,
     )
 
@@ -102,7 +95,7 @@ add(
                 lambda visual, sentence, kernel: affinity(visual, 0 * sentence, kernel)
             ),
         },
-        _draw_grids,
+        draw_grids,
     ),
 )
 
@@ -177,7 +170,7 @@ add(
                 lambda visual, affinity: exchange(visual, affinity.softmax(1))
             ),
         },
-        _draw_grids,
+        draw_grids,
     ),
 )
 
@@ -254,7 +247,7 @@ add(
                 lambda *given: aggregate(*given).unsqueeze(2)
             ),
         },
-        _draw_grids,
+        draw_grids,
     ),
 )
 
@@ -411,6 +404,6 @@ add(
                 _variant(last=lambda levels, kernel: aggregate(levels[::-1], kernel))
             ),
         },
-        _draw_grids,
+        draw_grids,
     ),
 )

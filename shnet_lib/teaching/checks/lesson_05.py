@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shnet_lib.model.features import LevelProjection, WordEncoder
 from shnet_lib.model.fusion import Concatenation
 from shnet_lib.model.sfm import SFM
-from shnet_lib.teaching.check_plots import draw_maps, draw_masks
+from shnet_lib.teaching.check_plots import draw_grids, draw_masks
 from shnet_lib.teaching.checks.core import CheckFailed, Exercise, add, difference
 
 LESSON = "05_decoder_and_shnet"
@@ -49,10 +49,6 @@ def _to_the_right(context: Tensor, kernel: Tensor, rate: int) -> Tensor:
     return F.conv2d(F.pad(context, (0, 2 * rate, 0, 2 * rate)), kernel, dilation=rate)
 
 
-def _draw_maps(target: Tensor, found: Tensor) -> tuple[Figure, str]:
-    return draw_maps(target.flatten(0, 1), found.flatten(0, 1), "rows", "columns")
-
-
 add(
     LESSON,
     "a kernel with holes",
@@ -78,6 +74,9 @@ add(
             "your map is wrapped around: zeros lie beyond the border": (
                 partial(_padded, mode="circular")
             ),
+            "your map is wrapped around and your kernel turned round: roll() brings no zeros in": (
+                lambda context, kernel, rate: _padded(context, kernel.flip(2, 3), rate, "circular")
+            ),
             "you repeat the border's cells beyond it: zeros lie there": (
                 partial(_padded, mode="replicate")
             ),
@@ -97,7 +96,7 @@ add(
                 lambda context, kernel, rate: F.conv2d(context, kernel[:, :, 1:2, 1:2])
             ),
         },
-        _draw_maps,
+        draw_grids,
     ),
 )
 
@@ -391,8 +390,12 @@ def _seed_and_batch(source: random.Random) -> tuple[int, Batch]:
     return source.randrange(10**6), batch
 
 
-def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> dict[str, Tensor]:
-    """What a forward pass makes of a batch, and of its first expression alone."""
+def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Tensor:
+    """What a forward pass makes of a batch.
+
+    Raises:
+        CheckFailed: of a single expression it makes something without an axis for the batch.
+    """
     parts = _parts().eval()
     start(parts, seed)
     photo = batch["image_index"][:1]
@@ -403,7 +406,13 @@ def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> di
         "word_mask": batch["word_mask"][:1],
     }
     with torch.no_grad():
-        return {"a batch": answer(parts, batch), "one expression": answer(parts, alone)}
+        mask_logits, one = answer(parts, batch), answer(parts, alone)
+    if isinstance(one, Tensor) and one.dim() < mask_logits.dim():
+        raise CheckFailed(
+            "squeeze() takes every axis of length 1, and B too where there is one expression: "
+            "squeeze(1) takes the axis for channels alone"
+        )
+    return mask_logits
 
 
 def forward(parts: Parts, batch: Batch) -> Tensor:
@@ -531,10 +540,8 @@ add(
             "the axis for channels is still there: squeeze(1) takes it away": (
                 lambda *given: forward(*given).unsqueeze(1)
             ),
-            "squeeze() takes every axis of length 1, B too where there is one expression": (
-                lambda *given: forward(*given).squeeze()
-            ),
         },
+        draw_grids,
         ask=run,
     ),
 )

@@ -198,6 +198,10 @@ MISTAKES = {
         "no holes": (lambda x, w, rate: holes(x, w, rate, apart=1), "no holes"),
         "rate cells between": (lambda x, w, rate: holes(x, w, rate, apart=rate + 1), "rate + 1"),
         "rolled": (holes_by_rolling, "wrapped around"),
+        "rolled the other way": (
+            lambda x, w, rate: holes_by_rolling(x, w.flip(2, 3), rate),
+            "wrapped around and your kernel turned",
+        ),
         "border repeated": (lambda *given: holes(*given, border="edge"), "border's cells"),
         "mirrored": (lambda *given: holes(*given, border="reflect"), "mirror"),
         "turned round": (lambda *given: holes(*given, sign=-1), "turned round"),
@@ -330,6 +334,12 @@ MISTAKES = {
         "small": (changed(last=None), "last step is missing"),
         "axis left": (changed(after=lambda y: y), "squeeze(1)"),
         "squeeze everything": (changed(after=torch.squeeze), "every axis of length 1"),
+        "squeeze everything, own photos": (
+            lambda parts, batch: pieces(
+                parts, batch, index=torch.arange(len(batch["words"])), after=torch.squeeze
+            ),
+            "every axis of length 1",
+        ),
         "no return": (changed(after=lambda y: None), "return"),
     },
 }
