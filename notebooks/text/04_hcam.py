@@ -440,4 +440,6 @@ print("updates in one step:", int(hcam.affinity[0].norm.num_batches_tracked))
 # - You have seen five other ways to fuse levels, and that they differ in size as much as in IoU.
 # - Averaged over channels, a trained network's gates did not point at the target; a single channel did, in part: you tested it on phrases that had not chosen it, against another phrase.
 #
+# Practise: [the exercises of this lesson](../exercises/04_hcam_ex.ipynb).
+#
 # Next: [05 · The mask decoder and the whole model](05_decoder_and_shnet.ipynb).

@@ -450,4 +450,6 @@ print(f"at most {(corners - middles).abs().max():.2f} cells apart, at the border
 # - Hooks wrote down the shapes of a run, and the architecture diagram was drawn from them.
 # - 59.8 million parameters are trained; the decoder does the most work.
 #
+# Practise: [the exercises of this lesson](../exercises/05_decoder_and_shnet_ex.ipynb).
+#
 # Next: [06 · Training](06_training.ipynb).

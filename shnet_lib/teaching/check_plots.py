@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from shnet_lib.teaching.plots import PREDICTED, TARGET
@@ -57,3 +58,32 @@ def draw_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[F
     axes[0].set_ylabel(rows)
     figure.colorbar(image, ax=axes)
     return figure, f"Two matrices of {rows} and {columns} beside each other: the wanted one, yours."
+
+
+def draw_grids(target: Tensor, found: Tensor) -> tuple[Figure, str]:
+    """Of many grids (..., H, W) the one that differs most: wanted, yours, and the difference."""
+    target, found = (
+        grids.detach().float().reshape(-1, *grids.shape[-2:]) for grids in (target, found)
+    )
+    difference = found - target
+    worst = int(difference.nan_to_num(posinf=1e9, neginf=-1e9).square().sum((1, 2)).argmax())
+    low, high = float(target[worst].min()), float(target[worst].max())
+    most = float(difference[worst].nan_to_num(0, 0, 0).abs().max()) or 1.0
+    panels = (
+        ("wanted", target, {"cmap": "viridis", "vmin": low, "vmax": high}),
+        ("yours", found, {"cmap": "viridis", "vmin": low, "vmax": high}),
+        ("yours minus wanted", difference, {"cmap": "PuOr", "vmin": -most, "vmax": most}),
+    )
+    figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=100)
+    axes = figure.subplots(1, 3)
+    for ax, (title, grids, colours) in zip(axes, panels, strict=True):
+        image = ax.imshow(grids[worst].numpy(), **colours)
+        ax.set_title(title, fontsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if ax is not axes[0]:  # the first two share a scale
+            figure.colorbar(image, ax=ax, shrink=0.8)
+    return figure, (
+        "The wanted map, yours on the same scale, and their difference, "
+        f"{most:.2g} where it is largest."
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shnet_lib.teaching.check_plots import draw_maps, draw_masks
+from shnet_lib.teaching.check_plots import draw_grids, draw_maps, draw_masks
 
 
 def test_masks_stand_side_by_side_and_the_differences_are_counted():
@@ -42,3 +42,22 @@ def test_a_map_with_holes_can_be_drawn(value):
     figure.canvas.draw()
     labels = [ax.get_xlabel() for ax in figure.axes[:2]]
     assert labels == ["channels", "channels (white: NaN)"]
+
+
+def test_of_many_grids_the_one_that_differs_most_is_shown_with_its_difference():
+    target = torch.rand(2, 3, 4, 5)
+    found = (target + 0.01).requires_grad_()
+    with torch.no_grad():
+        found[1, 2, 0, 3] += 0.5
+    figure, alt = draw_grids(target, found)
+    wanted, yours, difference = (ax.images[0].get_array() for ax in figure.axes[:3])
+    assert np.allclose(wanted, target[1, 2]) and np.allclose(yours, found[1, 2].detach())
+    assert np.allclose(difference, yours - wanted) and "0.51" in alt
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_grids_with_holes_can_be_drawn(value):
+    found = torch.rand(2, 3, 4)
+    found[1, 0, 0] = value
+    figure, _ = draw_grids(torch.rand(2, 3, 4), found)
+    figure.canvas.draw()

@@ -16,11 +16,21 @@ from shnet_lib.data.refshapes import Scene
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import FrozenBackbone, ShapesBackbone
 from shnet_lib.model.features import LevelProjection
+from shnet_lib.model.hcam import HCAM
 from shnet_lib.model.sfm import PaperSFM, pixel_positions
+from shnet_lib.model.shnet import ModelConfig, SHNet
 from shnet_lib.teaching import failures
 from shnet_lib.teaching.attention import Look, lifts
-from shnet_lib.teaching.checks import lesson_01, lesson_02, lesson_03, lesson_09
+from shnet_lib.teaching.checks import (
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_09,
+)
 from shnet_lib.teaching.scene_graph import SceneGraph
+from shnet_lib.training.evaluate import THRESHOLD, probability_at
 
 SEEDS = range(5)
 
@@ -99,6 +109,49 @@ def test_equation_1_is_the_librarys(seed):
     keep = lesson_03._keep(word_mask, joint.shape[1] - word_mask.shape[1])
     fused, _ = library(joint, positions, keep)
     assert torch.allclose(lesson_03.sfm(*given), fused, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_equations_2_and_3_are_the_librarys(seed):
+    visual, words, word_mask, kernels, depth_kernel = given = lesson_04._everything(
+        random.Random(seed)
+    )
+    library = HCAM(visual[0].shape[1]).eval()
+    parts = zip((*library.affinity, library.aggregate), (*kernels, None), strict=True)
+    for module, kernel in parts:
+        flat = depth_kernel.transpose(1, 2).flatten(1, 2) if kernel is None else kernel
+        module.conv.weight.data, module.norm.eps = flat, 0.0
+        module.conv.bias.data.zero_()
+    context = library(visual, words, word_mask)
+    assert torch.allclose(lesson_04.hcam(*given), context, atol=1e-5)
+
+
+def test_masks_are_those_of_the_evaluation():
+    logits, height, width = lesson_05._logits_and_size(random.Random(0))
+    library = probability_at(logits, (height, width)) > THRESHOLD["original"]
+    assert torch.equal(lesson_05.mask_of(logits, height, width), library)
+
+
+def test_the_forward_pass_is_that_of_the_whole_network():
+    config = ModelConfig(
+        image_size=32,
+        grid=2,
+        channels=8,
+        heads=2,
+        backbone="shapes",
+        backbone_weights="random",
+        word_vectors="onehot",
+        decoder_widths=(8, 8),
+    )
+    network = SHNet(config, lesson_05.VOCABULARY).eval()
+    lesson_05.start(network, seed=0)
+    network.hcam = network.fusion  # the exercise calls it by the paper's name
+    _, batch = lesson_05._seed_and_batch(random.Random(0))
+    batch["images"] = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        library = network(batch)
+        ours = lesson_05.forward(network, batch)
+    assert library.std() > 0.01 and torch.allclose(ours, library, atol=1e-5)
 
 
 def test_maps_of_words_are_those_of_a_look():

@@ -7,6 +7,8 @@ from shnet_lib.teaching.checks import (  # noqa: F401
     lesson_01,
     lesson_02,
     lesson_03,
+    lesson_04,
+    lesson_05,
     lesson_07,
     lesson_09,
 )
