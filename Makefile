@@ -36,6 +36,7 @@ lab: $(INSTALLED) data  ## open the course in JupyterLab
 train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
 	$(BIN)/python -m shnet_lib.data.check --dataset "$(DATASET)" --data "$(DATA)"
 	@mkdir -p "$(RUN)" && rm -f "$(RUN)/metrics.json"
+	@echo 'To go on after an interruption: the same command with RUN=$(RUN) RESUME=1'
 	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
 	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
 	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
@@ -60,7 +61,7 @@ test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the n
 test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
 	$(BIN)/python -m pytest -m long
 
-bench: $(INSTALLED)  ## measure speed and memory, a quarter of an hour: docs/performance.md
+bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"

@@ -48,7 +48,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _spell(value: Any) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
-    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:,.4g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:.4g}"
 
 
 def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

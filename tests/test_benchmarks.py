@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import SECTIONS, main
+from benchmarks.allocator import SETTING
 from benchmarks.literal import literal_version
 from benchmarks.memory import on_fake_tensors, peak_bytes, saved_bytes
 from benchmarks.report import with_tables
@@ -67,6 +68,11 @@ def test_the_literal_version_keeps_its_attention_weights():
     cells = TINY.grid**2 + batch["words"].shape[1]
     weights = 4 * 3 * TINY.sfm_layers * 4 * TINY.heads * cells**2  # bytes, levels, batch
     assert kept - frugal > weights
+
+
+def test_what_is_measured_of_the_allocator_is_what_make_sets():
+    makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    assert f"export GLIBC_TUNABLES ?= {SETTING}\n" in makefile
 
 
 def test_the_page_shows_the_figures_that_were_measured():

@@ -27,6 +27,10 @@
 # - find out which lesson holds what.
 
 # %% [markdown]
+# ## What this course builds
+#
+# The course builds **SHNet**, the network of *Comprehensive Multi-Modal Interactions for Referring Image Segmentation* (Jain and Gandhi, Findings of ACL 2022), from its parts. “The paper” is always this one; sections, equations, tables and figures are named by its numbers.
+#
 # ## Is everything there?
 #
 # Each line is a check. A line that begins with `--` says on the next line what to do.
@@ -39,9 +43,9 @@ print(report(check_environment()))
 # %% [markdown]
 # ## A phrase, a photo, a mask
 #
-# Given a photo and a phrase, *referring image segmentation* outlines what the phrase means. It differs from ordinary segmentation, which paints every pixel with one of a fixed list of classes. Here the list is the language: the same photo has another answer for each phrase.
+# Given a photo and a phrase, *referring image segmentation* outlines what the phrase means. It differs from ordinary segmentation, which gives every pixel one of a fixed list of classes. Here there is no list: the same photo has another answer when another phrase asks for another thing.
 #
-# The photos of the data sets that the paper uses cannot be shipped with a course. So the course generates scenes, **RefShapes**, with phrases of the same kinds. Here is one scene, asked three things. The blue outline is the answer that a person would give; it is known exactly, since the scene was generated.
+# The photos of the data sets that the paper uses cannot be shipped with a course. So the course generates scenes, **RefShapes**, with phrases of the same kinds. Below are the phrases of one scene, and then three of them. The blue outline is the right answer; it is known exactly, since the scene was generated.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -63,12 +67,12 @@ show(
 )
 
 # %% [markdown]
-# To answer, it does not suffice to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper's point (its Figure 1) is that words and pixels should look at each other *at the same time*, and that coarse and fine views of the photo should exchange what they found.
+# To answer, it is not enough to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper's point is that words and pixels should look at each other *at the same time* (its Figure 1), and that coarse and fine views of the photo should exchange what they found (section 1).
 
 # %% [markdown]
 # ## Ask it yourself
 #
-# The course ships a small SHNet, trained on RefShapes. It is the network of the paper with fewer channels. What it marks keeps its colours; the map on the right is its probability for each pixel.
+# The course ships a small SHNet, trained on RefShapes. It is the network of the paper, only smaller.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -79,7 +83,7 @@ trained = load_shnet("../data/weights/shnet_refshapes")
 print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.words[2:])}")
 
 # %% [markdown]
-# Type a phrase and press Enter; move the slider for another scene. Try a word that it does not know.
+# Type a phrase and press Enter; move the slider for another scene. What the network marks keeps its colours; the map on the right is its probability for each pixel. Try a word that it does not know: the picture will name it.
 
 # %%
 from ipywidgets import IntSlider
@@ -98,7 +102,7 @@ def tell(scene: int, phrase: str) -> str:
 explore(ask, tell, scene=IntSlider(36, 0, len(scenes) - 1), phrase="second thing from the right")
 
 # %% [markdown]
-# How good is it? The network comes with a card that says what made it and what it reaches. *Overall IoU* is the share of pixels that mask and truth have in common among those that either has, counted over all phrases: 0 is nothing, 1 is perfect. Lesson 07 says why one number is not enough.
+# The first answer is not perfect: with the white heart it marks a piece of the square behind it. How good is it over many phrases? The network comes with a card that says what made it and what it reaches on three sets of scenes that it was not trained on. *Overall IoU* takes the pixels that the mask and the right answer have in common, and divides them by those that either has, summed over all phrases: 0 is nothing, 1 is perfect. *Mean IoU* divides phrase by phrase and takes the mean. Lesson 01 says what the three sets are, lesson 07 why one number is not enough.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -108,7 +112,7 @@ for split, metrics in trained.card["metrics"].items():
 # %% [markdown]
 # ## The way through the course
 #
-# Photo and phrase go in on the left, the mask comes out on the right. The numbers are the sections of the paper; the lessons follow them.
+# Photo and phrase go in on the left, the mask comes out on the right. The numbers are the sections of the paper; the lessons follow them, and each says what the names in its boxes mean.
 
 # %%
 from shnet_lib.teaching.architecture import BOXES, draw_architecture
@@ -119,13 +123,13 @@ show(
 )
 
 # %% [markdown]
-# | lesson | you build | paper |
+# | lesson | what you build | paper |
 # |---|---|---|
 # | [01 · Data and words](01_data_and_words.ipynb) | from files on disk to expressions, masks and words | 4.1 |
 # | [02 · Features](02_features.ipynb) | a frozen backbone, one grid, an LSTM | 3.1 |
 # | [03 · SFM](03_sfm.ipynb) | attention over pixels and words together | 3.2 |
 # | [04 · HCAM](04_hcam.ipynb) | levels that ask each other where to look | 3.3 |
-# | [05 · Decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 |
+# | [05 · The mask decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 |
 # | [06 · Training](06_training.ipynb) | a loop in twenty lines, and how to read its curves | 4.2 |
 # | [07 · Evaluation](07_evaluation.ipynb) | metrics, and why tables do not compare | 4.1, 4.3 |
 # | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 |

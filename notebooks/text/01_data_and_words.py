@@ -45,7 +45,7 @@ show(
 # %% [markdown]
 # ## The files, field by field
 #
-# UNC, UNC+ and G-Ref are published in one layout, called REFER after the tool that came with it. RefShapes, the data set that this course generates, is written in the same layout, so what you learn on it holds for the others. `make data` puts it here:
+# UNC, UNC+ and G-Ref are published in one layout, called REFER after the tool that came with it. RefShapes, the data set that this course generates, is written in the same layout, so what you learn on it holds for the others. Two entries are RefShapes' own: `scenes.json`, which we shall use, and `semantic`, on which the backbone of lesson 02 was trained. `make data` puts all of it here:
 
 # %%
 from pathlib import Path
@@ -54,7 +54,7 @@ data = Path("../data/refshapes")
 sorted(path.name for path in (data / "refshapes").iterdir())
 
 # %% [markdown]
-# `refs(unc).p` says who is referred to and how. It is a pickle, and a pickle can run code while it is opened. This one does:
+# `refs(unc).p` says who is referred to and how. It is a *pickle*, Python's own file of objects, and a pickle can run code while it is opened. Let us make one that does:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -68,7 +68,7 @@ class Hostile:
 
 pickle.loads(pickle.dumps(Hostile()))
 # %% [markdown]
-# Refs come from mirrors and archives, so the library opens them with a reader that knows lists, dictionaries, numbers and strings, and nothing else:
+# Such files come from mirrors and archives (`data/README.md`), so the library opens them with a reader that knows lists, dictionaries, numbers and strings, and nothing else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -99,8 +99,8 @@ pprint(ref, sort_dicts=False)
 
 # %% [markdown]
 # - `ref_id` is the ref's own number; `ann_id`, `image_id` and `category_id` point into the second file, `instances.json`.
-# - `split` is `train`, `val`, `testA` or `testB`. In UNC, testA refers to people only and testB to everything else; in RefShapes, to round and to cornered things.
-# - Each sentence has `raw`, as somebody typed it, and `sent`, corrected. Everyone trains on `sent`.
+# - `split` is `train`, `val`, `testA` or `testB`. In UNC, testA refers to people and testB to everything else (Yu et al., 2016); in RefShapes, to round and to cornered things, as the next cell prints.
+# - Each sentence has `raw`, as somebody typed it, and `sent`, corrected. The library reads `sent`. `tokens` are its words.
 # - `family` is RefShapes' own: what kind of phrase it is. Real files lack it.
 #
 # The second file is COCO's: photos, the outlines of things ("annotations"), and the names of their kinds.
@@ -114,6 +114,10 @@ images = {image["id"]: image for image in document["images"]}
 annotations = {annotation["id"]: annotation for annotation in document["annotations"]}
 pprint(images[ref["image_id"]])
 pprint(annotations[ref["ann_id"]])
+
+kinds = {kind["id"]: kind["name"] for kind in document["categories"]}
+for split in ("testA", "testB"):
+    print(split, sorted({kinds[r["category_id"]] for r in refs if r["split"] == split}))
 
 # %% [markdown]
 # ## First trap: `file_name`
@@ -129,12 +133,12 @@ print(ref["file_name"], "|", images[ref["image_id"]]["file_name"])
 print(f"of {len(val_refs)} refs: {by_ref} files found by the ref, {by_image} by its image_id")
 
 # %% [markdown]
-# It is all of them, and so it is in UNC (`COCO_train2014_000000581857_16.jpg` is COCO's name with a number behind it). RefShapes copies the trap on purpose. The way to the photo is `image_id`. A second surprise in the real files: the photos of val and test lie in COCO's *train2014* folder too.
+# It is all of them. RefShapes copies this trap from UNC, where a ref says `COCO_train2014_000000581857_16.jpg`: COCO's name with a number behind it. The way to the photo is `image_id`. A second surprise in the real files: the photos of val and test lie in COCO's *train2014* folder too (`data/README.md`).
 
 # %% [markdown]
 # ## Masks
 #
-# `segmentation` holds the mask as *run-lengths*: so many pixels of background, so many of the thing, and so on. Which pixel comes after which? The columns, from left to right, each from top to bottom. The smallest example:
+# `segmentation` holds the mask as *run-lengths*: so many pixels of background, so many of the thing, and so on. In which order are the pixels counted? Column by column from the left, each from top to bottom. A small example:
 
 # %%
 import numpy as np
@@ -148,7 +152,7 @@ show(
 )
 
 # %% [markdown]
-# Read along the numbers: three white pixels (0 to 2), two blue (3, 4), one white, one blue (6), four white, one blue. As a function:
+# Follow the numbers: three white pixels (0 to 2), two blue (3, 4), one white, one blue (6), four white, one blue. As a function:
 
 
 # %%
@@ -189,7 +193,7 @@ print(f"{mask.sum()} pixels; the record says {annotation['area']}")
 # %% [markdown]
 # ## Second trap: overlapping polygons
 #
-# COCO gives most things as a list of polygons, `[[x, y, x, y, ...], ...]`, and polygons of one thing may overlap. RefShapes stores run-lengths, so let us make such a record from our ref, a cross: two bars. Beside the annotations lies the scene graph, which knows its corners.
+# COCO gives most things as a list of polygons, `[[x, y, x, y, ...], ...]`, and polygons of one thing may overlap. RefShapes stores run-lengths, so let us make such a record. Our ref is a cross, and a cross is two bars. `scenes.json` lists the things of each scene with their corners.
 
 # %%
 from shnet_lib.data.refshapes.scene import polygons_of
@@ -197,7 +201,7 @@ from shnet_lib.data.refshapes.write import read_scenes
 
 cross = read_scenes(data)[ref["image_id"]].things[1]
 corners = 128 * polygons_of(cross)[0]  # (12, 2), x and y in pixels
-upright, across = corners[[0, 1, 6, 7]], corners[[3, 4, 9, 10]]
+upright, across = corners[[0, 1, 6, 7]], corners[[3, 4, 9, 10]]  # the ends of each bar
 segmentation = [upright.ravel().tolist(), across.ravel().tolist()]
 
 # %% [markdown]
@@ -223,7 +227,7 @@ show(
 )
 
 # %% [markdown]
-# Where the bars cross, the sum is 2, and `== 1` punches a hole. The union has none. How much does it matter? Intersection over union with the mask on disk says:
+# Where the bars cross, the sum is 2, and `== 1` punches a hole. The union has none. How much does it matter? *Intersection over union* (IoU) compares two masks: the pixels that both have, divided by those that either has.
 
 
 # %%
@@ -235,11 +239,14 @@ def iou(one, other):
 union = total > 0
 assert np.array_equal(union, rasterize(segmentation, 128, 128))  # the library takes the union
 print(f"sum == 1: IoU {iou(total == 1, mask):.2f}   union: IoU {iou(union, mask):.2f}")
+print(f"the union and the mask differ at {(union ^ mask).sum()} of {mask.sum()} pixels")
 
 # %% [markdown]
+# The union is not the mask to the pixel, since pycocotools and RefShapes draw an edge a little differently.
+#
 # ## The reader
 #
-# `read_expressions` does all of this, checks every record, and gives one `Expression` a sentence. Does it agree with what we did by hand?
+# `read_expressions` does all of this, checks every record, and makes an `Expression` of each sentence. Does it agree with what we did by hand?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -255,7 +262,7 @@ for expression in val[::40]:
 print(f"{len(val)} expressions of {len(val_refs)} refs on {len({e.image_id for e in val})} photos")
 
 # %% [markdown]
-# One photo serves several expressions: 6.0 here, 7.1 in UNC's training split (120,624 on 16,994 photos). A network that reads each photo once for all of them saves that much work.
+# One photo serves several expressions: 6.0 here, 7.1 in UNC (142,209 on 19,994 photos, section 4.1). So what a network computes from the photo alone it need compute only once for all of them.
 #
 # ## Leaf through the data
 #
@@ -279,7 +286,7 @@ browse(find_data_sets(["../data/refshapes", "../data/unc"]), split="val", index=
 # | G-Ref | 104,560 | 26,711 | 50,000 | long sentences, 8.4 words |
 # | ReferIt | 130,525 | 19,894 | 96,654 | regions too: sky, mountains, ground; fewer than 4 |
 #
-# Do the four flavours have the same character? Measured by hand on the validation split:
+# Do RefShapes' four flavours have the same character? Measured by hand on the validation split:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -303,16 +310,16 @@ show(
     draw_character(flavours),
     alt="Three plots of the four flavours. Words: unc, unc+ and referit peak at 3 or 4, gref at 8 "
     "with a tail to 23. Location words: in about half of unc and gref, a third of referit, none "
-    "of unc+. Size: things cover 3 to 13 % of the photo, in referit often far more.",
+    "of unc+. Size: half of the things cover 4 to 10 % of the photo, in referit 4 to 27 %.",
 )
 
 # %% [markdown]
-# So they have, with one difference to keep in mind: what RefShapes refers to covers more than 3 % of its photo in nineteen of twenty cases (the left whiskers of the last plot end there), while G-Ref "has extremely small target objects" (section 4.3). Lesson 02 shows what smallness costs.
+# So they have, with two differences to keep in mind. The `gref` phrases are longer than G-Ref's, 10.3 words against 8.4. And what RefShapes refers to is not small. In the last plot a box holds the middle half of the things, its line is the median, and the whiskers leave out one thing in twenty on each side: nineteen of twenty cover more than 3 % of their photo. G-Ref "has extremely small target objects" (section 4.3). Lesson 02 shows what smallness costs.
 
 # %% [markdown]
 # ## Words
 #
-# A network reads numbers, so a phrase is cut into words first. Code of this field mostly does it like this: split at everything that is neither letter nor digit, and keep what consists of letters.
+# A network reads numbers, so a phrase is cut into words first. A simple way: split at everything that is neither letter nor digit, and keep the pieces that consist of letters.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -327,7 +334,7 @@ for text in ("2nd star from left", "3 people, back row", "the man's h2o", "#5"):
     print(f"{text:20} -> {letters_only(text)}")
 
 # %% [markdown]
-# The number is gone, and in the first phrase the number was the point. "#5" is left with nothing. The library keeps every piece that has a letter or a digit; `keep_numbers=False` gives the field's way. How many expressions lose a word?
+# The number is gone, and in the first phrase the number was the point. "#5" is left with nothing. The library keeps every piece that has a letter or a digit; `keep_numbers=False` gives the simple way. How many expressions lose a word by it?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -340,11 +347,9 @@ for name, found in flavours.items():
     print(f"{name:8} {len(losing) / len(texts):5.1%}  {losing[:2]}")
 
 # %% [markdown]
-# (In ReferIt it is about 1.4 % of the expressions, and a few become empty.)
-#
 # ## A vocabulary, and padding
 #
-# Each word gets an id. Id 0 is padding, id 1 every word that is not in the list. By hand: count, sort, number.
+# Each word gets an id. Id 0 is padding, id 1 every word that is not in the list. By hand: count, sort, number. (We count the validation split, which is small; a training run counts its training split.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -369,7 +374,7 @@ assert encoded == [[ids.get(word, 1) for word in tokenize(phrase)] for phrase in
 print(encoded, "unknown:", vocabulary.unknown(phrases[2]))
 
 # %% [markdown]
-# A batch is a rectangle, phrases are not: short ones are filled up with 0 at the end. `word_mask` remembers which words are real; every later part of the network needs it. `B` is the number of phrases, `T` the longest of them.
+# A batch of phrases is a rectangle of numbers, but phrases differ in length: short ones are filled up with 0 at the end. That is *padding*. `word_mask` remembers which words are real; every later part of the network needs it. `B` is the number of phrases, `T` the longest of them.
 
 
 # %%
@@ -387,7 +392,7 @@ print(words)
 print(word_mask.astype(int))
 
 # %% [markdown]
-# The library makes batches of real examples. Here are the first three expressions, all of one photo, and so with one image among them. `image_index` says which image each expression belongs to.
+# The library makes batches of real examples. Here are the first three expressions, all of one photo, and so with one image among them. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -403,7 +408,7 @@ for name, value in batch.items():
 # %% [markdown]
 # ## GloVe: words that come with a meaning
 #
-# An id says nothing about a word. GloVe's vectors do: words used alike lie close together. The paper takes those made from 840 billion words (section 4.2), a text file of 2.2 million lines and some 5 GB, one word and 300 numbers a line. We write a tiny one, with three numbers a word, in the same form:
+# An id says nothing about a word. GloVe's vectors do: words used alike lie close together (Pennington et al., 2014). The paper takes those made from 840 billion words (section 4.2), a text file of 2.2 million lines and some 5 GB, one word and 300 numbers a line. We write a tiny one, with three numbers a word, in the same form:
 
 # %%
 lines = [
@@ -415,7 +420,8 @@ lines = [
 ]
 folder = tempfile.TemporaryDirectory()
 glove = Path(folder.name) / "tiny.txt"
-glove.write_text("\n".join(lines) + "\n")
+_ = glove.write_text("\n".join(lines) + "\n")
+
 # %% [markdown]
 # The obvious way to read a line is to split it at its spaces: the word is what comes first.
 
@@ -447,12 +453,12 @@ print(vectors.round(1), "missing:", missing)
 folder.cleanup()
 
 # %% [markdown]
-# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. Only the lines that are needed are parsed, and with `cache=` the 5 GB are read once.
+# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. With `cache=`, a folder, `read_glove` keeps what it found, so that the 5 GB are read once.
 
 # %% [markdown]
 # ## What the paper does not say
 #
-# - **Which text.** `raw` and `sent` differ. Everyone trains on `sent`. It matters:
+# - **Which text.** The paper does not say whether it reads `raw` or `sent`. How often do they differ?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -461,7 +467,7 @@ typed = [(raw, sent) for raw, sent in pairs if tokenize(raw) != tokenize(sent)]
 print(f"{len(typed) / len(pairs):.1%} have other words in raw, such as {typed[0]}")
 
 # %% [markdown]
-# - **How words are cut**, and so that "2nd" is dropped (measured above).
+# - **How words are cut**, and so whether "2nd" is dropped (counted above).
 # - **How many words.** The paper reads at most 25; the README of the released code asks for 30. No sentence of ours is cut at either:
 
 # %%
@@ -470,7 +476,7 @@ print({name: max(len(tokenize(e.text)) for e in found) for name, found in flavou
 
 # %% [markdown]
 # - **What GloVe is for.** The paper lets it "initialize" an embedding (section 4.2), which then may learn. The released code looks fixed vectors up and never trains them.
-# - **Which G-Ref.** 104,560 expressions count a test split that was never released; the published files hold 95,010. And "50,000 objects" is rounded:
+# - **Which G-Ref.** 104,560 expressions count a test split that was never released; the published files hold 95,010. And "50,000 objects" is rounded for all but UNC:
 
 # %%
 # NBVAL_CHECK_OUTPUT

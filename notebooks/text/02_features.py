@@ -70,7 +70,7 @@ for number, level in enumerate(levels, start=2):
     print(f"level {number}: {tuple(level.shape)}, a cell for {side} x {side} pixels")
 
 # %% [markdown]
-# Each level is half as wide as the one before, and deeper. On larger photos so does ResNet-101; DeepLabv3+ keeps its last level as wide as the one before. (On the `meta` device PyTorch works out shapes and nothing else, so that a ResNet-101 costs nothing.)
+# Each level is half as wide as the one before and has more channels. What do the paper's two backbones give, at its two photo sizes? (On the `meta` device PyTorch works out shapes and nothing else, so that a ResNet-101 costs nothing.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -84,7 +84,9 @@ with torch.device("meta"):
             print(name, size, shapes)
 
 # %% [markdown]
-# What is in them? A cell of level 2 has 64 numbers, too many to see. So let each map choose the three directions in which its cells differ most (principal components), and paint those red, green and blue. Cells of like colour have like features; colours of two maps cannot be compared.
+# ResNet-101 halves the width twice, too; DeepLabv3+ keeps its level 4 as wide as its level 3.
+#
+# What is in the levels? A cell of level 2 has 64 numbers, too many to see. So let each map choose the three directions in which its cells differ most (principal components), and paint those red, green and blue. Cells of like colour have like features; colours of two maps cannot be compared.
 
 # %%
 from shnet_lib.teaching.feature_plots import draw_levels
@@ -99,7 +101,7 @@ show(
 )
 
 # %% [markdown]
-# Level 2 still shows every outline, level 4 has a handful of cells for a ring. Look at single channels too. Can you find one that answers to stripes? To the road?
+# Level 2 still shows every outline; on level 4 a ring has a handful of cells. Look at single channels too. Can you find one that answers to stripes? To the road?
 
 # %%
 from functools import partial
@@ -121,7 +123,7 @@ explore(
 #
 # $$V_2, V_3, V_4 \in \mathbb{R}^{C \times H \times W}$$
 #
-# Why one size? Because HCAM will add a level to another, element by element (Equation 3). The paper says no more about the operations. The released code pools to $2H \times 2W$ and takes a convolution of stride 2. "Adaptive" pooling asks for the size of the *result* and cuts the map into that many windows. From 4 x 4 to 2 x 2, by hand:
+# Why one size? Because HCAM (lesson 04) will add a level to another, element by element (Equation 3). The paper says no more about the operations. The code that its authors released pools to $2H \times 2W$ and takes a convolution of stride 2. “Adaptive” max pooling asks for the size of the *result*, cuts the map into that many windows, and keeps the largest number of each. From 4 x 4 to 2 x 2, by hand:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -155,7 +157,7 @@ assert every_second[1, 1] == by_hand
 print(f"{by_hand:g} is the lower right of {every_second.int().tolist()}")
 
 # %% [markdown]
-# Last, BatchNorm and a LeakyReLU, which keeps a hundredth of what is negative. As a function:
+# Last, a BatchNorm, which subtracts a mean from each channel and divides it by a spread (more below), and a LeakyReLU, which keeps a hundredth of what is negative. As a function, for `I` photos:
 
 
 # %%
@@ -189,7 +191,7 @@ for number, level in enumerate(levels, start=2):
 # %% [markdown]
 # ## What does the grid cost?
 #
-# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. How much of the photo is one cell? And which things fall through? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has. Here is one, at half its width:
+# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. Which things are too small for it? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has. Here is one at half its width, seen from near: its outline in orange, the cells that it fills by half in blue.
 
 # %%
 from shnet_lib.data.refshapes.scene import SHAPES
@@ -224,9 +226,9 @@ show(
 )
 
 # %% [markdown]
-# At 18 x 18 things of 1 % of the photo survive, and nearly half of those of a quarter of a percent are lost, where 40 x 40 keeps all. The authors suspect the same: on G-Ref, "which has extremely small target objects", SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others "possibly leads to a drop" (section 4.3). "Lost" is our word and a simple one. A cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell have one vector between them.
+# At 18 x 18, things of 1 % of the photo survive. Of those of a quarter of a percent nearly half are lost, and 40 x 40 keeps them all. The authors suspect the same: on G-Ref, "which has extremely small target objects", SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others "possibly leads to a drop" (section 4.3). "Lost" is our word and a simple one. A cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell have one vector between them.
 #
-# Then why not 40 x 40? Because of what comes next. In SFM every cell and word looks at every other (lesson 03). The paper could not train it: "memory limits induced by multi-head attention", on a card with 11 GB. With 25 words:
+# Then why not 40 x 40? Because of what comes next. In SFM every cell and word looks at every other (lesson 03). The authors could not train it for the “memory limits induced by multi-head attention” of their card, an RTX 2080 Ti (section 4.3). With 25 words:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -244,7 +246,7 @@ for grid in (8, 18, 40):
 # $$i, f, o = \sigma(W_{i,f,o}\,[x_t; h_{t-1}]), \quad g = \tanh(W_g\,[x_t; h_{t-1}])$$
 # $$c_t = f \circ c_{t-1} + i \circ g, \qquad h_t = o \circ \tanh(c_t)$$
 #
-# So $f$ decides what is kept, $i$ what is written, $o$ what is shown. With all gates half open and $g = 1$, from nothing:
+# The sigmoid $\sigma$ makes $i$, $f$ and $o$ *gates* between 0 and 1, and $\circ$ multiplies element by element; biases are left out. So $f$ decides what is kept, $i$ what is written, $o$ what is shown. With all gates half open and $g = 1$, starting from 0:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -255,7 +257,7 @@ for step in (1, 2, 3):
     print(f"step {step}: c = {c:.3f}, h = {h:.3f}")
 
 # %% [markdown]
-# As a function, over the words of a phrase. PyTorch keeps the four matrices stacked, in the order i, f, g, o, and those for $x$ and $h$ apart:
+# As a function, over the words of a phrase. PyTorch stacks the four matrices in the order i, f, g, o, and keeps those for $x$ and for $h$ apart:
 
 
 # %%
@@ -273,7 +275,7 @@ def run_lstm(lstm, vectors):
 
 
 # %% [markdown]
-# The library's `WordEncoder` looks the vectors up and runs PyTorch's LSTM. (Its word vectors are one-hot here, so that no download is needed; it is not trained.)
+# The library's `WordEncoder` looks the vectors up and runs PyTorch's LSTM. (Here each word vector is *one-hot*, a single 1 among zeros, so that no download is needed; nothing is trained.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -384,7 +386,7 @@ show(
 )
 
 # %% [markdown]
-# Nobody trained anything, and the features have moved, by some percent on photos like those that the backbone knows and by much more on others. What a checkpoint of such a run calls "the frozen backbone" is no longer the one that was loaded. And during training it is worse: a photo's features depend on which other photos share its batch.
+# Nobody trained anything, and the features have moved: by about 5 % on photos like those that the backbone knows, by more than 40 % on grey ones. What a checkpoint of such a run calls "the frozen backbone" is no longer the one that was loaded. And during training it is worse: a photo's features depend on which other photos share its batch.
 
 # %%
 network = copy.deepcopy(backbone.network).train()
@@ -394,7 +396,7 @@ with torch.no_grad():
 print(f"level 4 of one photo in two batches differs by {(here - there).norm() / here.norm():.0%}")
 
 # %% [markdown]
-# The library's `FrozenBackbone` keeps its BatchNorms in evaluation mode whatever its surroundings are told. It is three lines:
+# The library's `FrozenBackbone` keeps its BatchNorms in evaluation mode whatever the network around it is told:
 
 # %%
 import inspect
@@ -418,7 +420,7 @@ print(f"model.training is {model.training}, backbone.training is {backbone.train
 # %% [markdown]
 # ## What the paper does not say
 #
-# - **Which pooling, which convolution.** What you built is the released code's. For the paper's sizes it has 16.5 million parameters, more than a quarter of all 59.8 million that the released model trains:
+# - **Which pooling, which convolution.** What you built is the released code's. For the paper's sizes it has 16.5 million parameters, more than a quarter of all 59.8 million that the network trains (lesson 05 counts them):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -428,7 +430,7 @@ counts = [sum(p.numel() for p in part.parameters()) for part in parts]
 print(*(f"{count / 1e6:.1f} M" for count in counts), f"together {sum(counts) / 1e6:.1f} M")
 
 # %% [markdown]
-# - **That the pooling enlarges.** Level 4 of a ResNet-101 is 10 x 10 at 320 pixels, and the pooling asks for 36 x 36. Each column is seen three or four times:
+# - **That the pooling enlarges.** Level 4 of a ResNet-101 is 10 x 10 at 320 pixels, and the pooling asks for 36 x 36. Each column is repeated three or four times:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -437,7 +439,7 @@ print(F.adaptive_max_pool1d(columns, 36).int().flatten().tolist())
 
 # %% [markdown]
 # - **Which grid was used.** The paper says 18; the released code's default is 14, its README's command asks for 20.
-# - **What the LSTM is.** In the released code it reads in one direction, from 300 numbers a word to 512, and the GloVe vectors below it are never trained. How it starts is PyTorch's choice there. Ours starts louder, since with one-hot words PyTorch's own start makes all words sound alike:
+# - **What the LSTM is.** In the released code it reads in one direction, from 300 numbers a word to 512, and the GloVe vectors below it are never trained. There its weights start as PyTorch chooses. Ours start larger, since with one-hot words PyTorch's start makes all words nearly alike:
 
 # %%
 torch.manual_seed(0)
@@ -448,7 +450,7 @@ for name, lstm in starts.items():
     print(f"{name:14} distance of red and left: {(lstm(one)[0] - lstm(other)[0]).norm():.2f}")
 
 # %% [markdown]
-# - **What becomes of BatchNorm's statistics** in a backbone whose "parameters" are fixed. They are no parameters.
+# - **What becomes of BatchNorm's statistics** in a backbone whose "parameters" are fixed. As you saw, they are not parameters.
 
 # %% [markdown]
 # ## What you have seen

@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other. A mistake in the first step then stayed to the end (section 1 of the paper). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. How can one operation compare a pixel with a word? Figure 2 puts the SFM between the features and HCAM; today's part is lit.
+# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other. A mistake in the first step then stayed to the end (section 1 of the paper). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. How can one operation compare a pixel with a word? Figure 2 puts SFM between the features and HCAM; today's part is lit.
 
 # %%
 from shnet_lib.teaching.architecture import draw_architecture
@@ -39,7 +39,7 @@ from shnet_lib.teaching.plots import show
 show(draw_architecture({"sfm"}), alt="SHNet from photo and phrase to mask; SFM is lit.")
 
 # %% [markdown]
-# It lays both in one row. After lesson 02 a pixel of the grid and a word are the same kind of thing: a vector of `C` numbers. So `H*W` pixels and `T` words make a sequence of `N = H*W + T` *tokens*. Here is a photo on a small grid, and its row.
+# SFM lays both in one row. After lesson 02 a cell of the grid and a word are the same kind of thing: a vector of `C` numbers. The paper calls such a cell a *pixel*, and from here on so do we. So `H*W` pixels and `T` words make a sequence of `N = H*W + T` *tokens*. Here is a photo on a small grid, and its row.
 
 # %%
 from pathlib import Path
@@ -77,7 +77,7 @@ x = torch.tensor(list(tokens.values()), dtype=torch.float32)  # (N, C)
 x.shape
 
 # %% [markdown]
-# How alike are two tokens? Multiply their vectors number by number and add up. Divide by the square root of `C`, so that longer vectors do not give larger scores. The word “red” against the pixel “red, left”:
+# How alike are two tokens? Multiply their vectors number by number and add up. Divide by the square root of `C`, so that vectors of more numbers do not give larger scores. The word “red” against the pixel “red, left”:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -116,7 +116,7 @@ for name, before, after in zip(tokens, x.tolist(), mixed.tolist(), strict=True):
     print(f"{name:12} {before} -> {[round(value, 1) for value in after]}")
 
 # %% [markdown]
-# Read the last line. The word “red” was only red. It now also carries some “left”, because one of the pixels it looked at stands left. The pixel “red, right” has taken something from the word “red”. Nobody told a pixel from a word: both are rows of `x`.
+# Read the last line. The word “red” was only red. It now also carries some “left”, because one of the pixels it looked at is on the left. The pixel “red, right” has taken something from the word “red”. Nobody told a pixel from a word: both are rows of `x`.
 #
 # ## The four blocks
 #
@@ -134,7 +134,7 @@ show(
 # %% [markdown]
 # *Pixel-pixel* and *word-word* are the paper's interactions within a modality, *pixel-word* and *word-pixel* those between them (section 3.2). “Synchronous” means that one softmax a row covers both: what a pixel gives to the words, it takes from the other pixels. That will matter below.
 #
-# Here a token asks with the vector with which it answers, so that it finds itself most alike. A network learns what to ask: three linear layers make a *query*, a *key* and a *value* of each token. It also does so several times side by side, in *heads* that share the channels out between them.
+# Here a token asks and answers with the same vector. A network learns what to ask: three linear layers make a *query*, a *key* and a *value* of each token. It also does so several times side by side, in *heads* that share the channels out between them.
 #
 # ## From hand to function
 #
@@ -171,7 +171,7 @@ def multi_head(x, keep, attention):
 #
 # $$X = \mathrm{LayerNorm}(V \odot L) \qquad X = X + (P_v \odot P_l) \qquad F = \mathrm{MultiHead}(X)$$
 #
-# $V$ are the pixels, $L$ the words, $P_v$ and $P_l$ their positions (below). LayerNorm gives each token mean 0 and variance 1, so that no loud token drowns the rest. As a function, three lines:
+# $V$ are the pixels, $L$ the words, $P_v$ and $P_l$ their positions (below). LayerNorm gives each token mean 0 and variance 1, so that no token with large numbers outweighs the rest. As a function, three lines:
 
 
 # %%
@@ -238,7 +238,7 @@ print("masked, rubbish changes no pixel: ", change(word_mask) == 0)
 print("unmasked, rubbish changes pixels:", change(everything) > 0.1)
 
 # %% [markdown]
-# A masked key has the score minus infinity and so the share 0. The rows of padded words are still computed, but nothing reads them. Does it hold for the whole network, from words to logits? The LSTM reads from left to right, so padding at the end reaches no real word. The same phrase, padded and not:
+# A masked key has the score minus infinity and so the share 0. The rows of padded words are still computed, but nothing reads them. Does it hold for the whole network, from words to *logits*, the numbers that it ends with, one for each pixel of the mask? The LSTM reads from left to right, so padding at the end reaches no real word. The same phrase, padded and not:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -264,7 +264,7 @@ print("padding, unmasked, moves logits:", not torch.allclose(short, unmasked, at
 # %% [markdown]
 # ## Positions
 #
-# Nothing so far says *where* a token stands. Shuffle the pixels, and without positions the answer is the old one, shuffled. With positions it is another answer.
+# Without $P_v$ and $P_l$ nothing says *where* a token stands. Shuffle the pixels, and without positions the answer is the old one, shuffled. With positions it is another answer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -283,7 +283,7 @@ for positions_on in (False, True):
     print(f"positions {positions_on!s:5}: the shuffled answer is the old one, shuffled: {same}")
 
 # %% [markdown]
-# So SFM alone could not know “left”. The rest of the network knows a little: convolutions see the photo's border, and the LSTM hears the order of words. Perhaps that is why leaving positions out cost the paper only 0.91 points of overall IoU (Table 2, rows 7 and 8: 63.07 against 63.98).
+# So SFM without positions cannot know “left”. The rest of the network knows a little: convolutions see the photo's border, and the LSTM hears the order of words. Perhaps that is why leaving positions out cost the paper only 0.91 points of overall IoU (Table 2, rows 7 and 8: 63.07 against 63.98).
 #
 # The paper does not say what $P_v$ and $P_l$ are. The released code takes sines and cosines of falling frequency: half of a pixel's channels tell `x`, half tell `y`.
 
@@ -302,7 +302,7 @@ show(
 # %% [markdown]
 # Bottom left: multiply the position of one pixel with those of all others. Its neighbours, its row and its column are most alike. “Near” and “in the same row” are there from the start, as plain dot products.
 #
-# Section 3.2 adds positions also “to distinguish between visual and linguistic part”. These do not always. What do the first pixel and the first word have?
+# Section 3.2 adds positions for another reason: “to distinguish between visual and linguistic part”. Do these? Compare the first pixel's with the first word's.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -332,11 +332,11 @@ first = attention[0][0].mean(0)  # level 2, layer 1, the mean of the heads: (N, 
 show(
     draw_four_blocks(first.numpy(), words),
     alt="The attention map of level 2, layer 1, in four blocks: pixel-pixel, pixel-word, "
-    "word-pixel, word-word. The columns of some words are dark for nearly all pixels.",
+    "word-pixel, word-word. Pixels give green and top much weight, and at little.",
 )
 
 # %% [markdown]
-# Look at the tall block: nearly every pixel listens to the same few words. Now ask for single rows. `token` counts the pixels row by row from 0; the words come last.
+# Look at the tall block, pixel-word. Nearly every pixel listens most to “green” or to “top”, hardly one to “at”. Now ask for single rows. `token` counts the pixels row by row from 0; the words come last.
 
 # %%
 from functools import partial
@@ -359,7 +359,7 @@ explore(
 #
 # ## Pixels outnumber words
 #
-# One softmax for all has a price. Before training, a token looks at all others about alike. Then the words together get $T / (HW + T)$:
+# One softmax for all has a price. A token that looks at all others alike, as it roughly does before training, gives the words together $T / (HW + T)$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -396,18 +396,11 @@ for layer, share in enumerate(shares, start=1):
 assert shares.max() > 3 * uniform
 
 # %% [markdown]
-# It can: one layer gives the words many times their uniform share. But it has to learn that first. In our runs (the preset `quick` on 2,000 scenes, with one SFM layer; one seed each), this was the overall IoU on the validation split after so many steps:
-#
-# | grid | 250 | 500 | 1,000 | 1,250 | 2,500 |
-# |---|---|---|---|---|---|
-# | 8 x 8 | 0.18 | 0.30 | 0.40 | 0.47 | 0.61 |
-# | 12 x 12 | 0.15 | 0.24 | 0.17 | | |
-#
-# The 12 x 12 run was stopped after 1,000 steps; its learning rate fell a little faster. And a finer grid changes more than the softmax. So these runs show that the finer grid learns later, and do not prove why. The setting is `model.grid=12`, if you want to see for yourself.
+# It can: the first layer gives the words many times their uniform share. But that had to be learnt. The shipped network learnt it where the words' share is large from the start: 16,000 steps on an 8 x 8 grid, and only then 4,000 on 16 x 16 (its card has the commands, `trained.card["commands"]`). Does a finer grid learn later? The setting is `model.grid=12`, if you want to see for yourself.
 #
 # ## What attention costs
 #
-# Section 4.3 of the paper: 40 x 40 maps did not fit on an RTX 2080 Ti (11 GB), “due to memory limits induced by multi-head attention”. Do the sum first: three levels, two layers, eight heads, a weight for each pair of tokens, four bytes each.
+# Section 4.3 of the paper: grids finer than 18 x 18 could not be trained on an RTX 2080 Ti (a card with 11 GB) “due to memory limits induced by multi-head attention”. The methods beside it use 40 x 40. Do the sum first: three levels, two layers, eight heads, a weight for each pair of tokens, four bytes each.
 
 
 # %%
@@ -422,7 +415,7 @@ for side in (18, 40):
     print(f"         {50 * weights_alone(side) / 1024:.1f} GiB a batch of 50")
 
 # %% [markdown]
-# The side grows 2.2 times, the weights 21 times. But must they be kept? `MultiHeadAttention` forms the weights only if you ask for them. Otherwise it calls PyTorch's `scaled_dot_product_attention`, which works through the rows in pieces and computes a piece again where the backward pass needs it. `saved_bytes` counts what is kept for the backward pass.
+# The side grows 2.2 times, the weights nearly 22 times. But must they be kept? `MultiHeadAttention` forms the weights only if you ask for them. Otherwise it calls PyTorch's `scaled_dot_product_attention`, which works through the rows in pieces and computes a piece again where the backward pass needs it. `saved_bytes` counts what is kept for the backward pass.
 
 # %%
 from shnet_lib.model.sfm import ReleasedSFM
@@ -454,7 +447,7 @@ show(
 )
 
 # %% [markdown]
-# Without weights the memory grows with the number of tokens, not with its square. The result is the same (the library's tests compare both ways).
+# Without weights the memory grows with the number of tokens, not with its square. The result is the same (the library's tests compare both ways). The upper line is the sum of the two others: the weights come on top of everything else that SFM keeps.
 #
 # Does 40 x 40 fit now? The rest of the network counts too. It keeps something for every cell of the grid, so measure it once on 18 x 18 and scale it by the number of cells.
 
@@ -486,7 +479,7 @@ for side in (18, 40):
         print(f"{side} x {side}, {name:18}: {sample:5.0f} MiB a sample, {fit:.0f} samples on 11 GB")
 
 # %% [markdown]
-# So on 11 GB and in 32-bit numbers, a batch of 50 fits on 18 x 18, and on 40 x 40 it does not, either way. Kept weights would be the largest single part, and not the only one. But 50 need not be on the card at once: `accumulate` in the settings adds up the gradients of smaller batches before each step, and `precision="bf16"` (or `"fp16"` on a card of that age) keeps most numbers in half the bytes. BatchNorm then sees smaller batches; that is the one difference left. The count leaves out what exists only for a moment, so plan with some room.
+# So on 11 GB and in 32-bit numbers, a batch of 50 fits on 18 x 18, and on 40 x 40 it does not, either way. Kept weights would be two fifths of a sample there (484 of 1,175 MiB), and not the only burden. But 50 need not be on the card at once: `accumulate` in the settings adds up the gradients of smaller batches before each step. BatchNorm then sees smaller batches; that is the one difference. And `precision="bf16"` (or `"fp16"` on a card of that age) keeps most numbers in half the bytes. The count leaves out what exists only for a moment, so plan with some room.
 #
 # ## What the paper does not say
 #
@@ -513,7 +506,7 @@ for name, form in forms.items():
     print(f"{name:9} {sum(p.numel() for p in form.parameters()) / 1e6:.2f} M parameters")
 
 # %% [markdown]
-# Then the *residual*, the path around the attention. Without it a token is only the mix of what it looked at. Before training it looks at everything, so all pixels come out nearly alike. How much of the output differs from pixel to pixel?
+# Then the *residual*: the token is added to what attention gives it. Without it a token is only the mix of what it looked at. Before training it looks at everything, so all pixels should come out nearly alike. How much of the output differs from pixel to pixel?
 
 
 # %%
@@ -534,7 +527,7 @@ print({name: round(value, 2) for name, value in spreads.items()})
 assert spreads["printed"] < spreads["released"]
 
 # %% [markdown]
-# In the printed form the pixels have to find their differences again through learnt attention. Our runs of one seed on a 12 x 12 grid say that it trains all the same: overall IoU 0.18 after 500 steps, 0.24 for the released form. One seed cannot tell these apart. The library offers both, and lesson 08 compares them.
+# In the printed form the pixels have to find their differences again through learnt attention. The library builds and trains both forms, `model.sfm=paper` and `model.sfm=released`. Which is better, the paper does not say, and one run each would not tell (lesson 08).
 
 # %% [markdown]
 # ## What you have seen

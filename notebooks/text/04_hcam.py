@@ -23,14 +23,14 @@
 #
 # - compute an affinity (Eq. 2) and an exchange (Eq. 3) by hand on a 2 x 2 grid;
 # - write both equations as functions and find them equal to the library's;
-# - show that the “Conv3D” is a 2-D convolution, and that half of Eq. 2's work need not be done;
+# - show that the “Conv3D” is a 2-D convolution, and that most of Eq. 2's work need not be done;
 # - draw the five other ways to fuse levels that Tables 2 and 4 compare with HCAM;
 # - measure what the gates of a trained network do, and what they do not.
 
 # %% [markdown]
 # ## The question
 #
-# SFM ran on each of the levels 2, 3 and 4 alone. Each level came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? Stack and convolve them, and a level cannot know what the others heard. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence. Figure 3 of the paper draws it.
+# SFM ran on each of the levels 2, 3 and 4 alone. Each level $i$ came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? One could stack and convolve them, but then no level is told how the others read the words. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence. Figure 3 of the paper draws it.
 
 # %%
 from shnet_lib.teaching.architecture import draw_architecture
@@ -56,7 +56,7 @@ show(
 #
 # Level $i$ brings its pixels. Level $j$ brings one sentence vector: the average of its words. The sentence is put beside every pixel, a convolution mixes the two, and the sigmoid $\sigma$ turns the result into a *gate* between 0 and 1.
 #
-# Take one channel and a grid of 2 x 2. The sentence is a single number, 1.5. The kernel has one 3 x 3 slice for the pixels and one for the sentence.
+# Take one channel and a grid of 2 x 2. The sentence is a single number, 1.5. The kernel has one 3 x 3 slice for the pixels and one for the sentence; its numbers are made up.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -125,7 +125,7 @@ show(
 #
 # ## From hand to function
 #
-# Both equations with real shapes. “Conv” in the released code is a 3 x 3 convolution and a BatchNorm.
+# Both equations for real shapes. “Conv” in the released code is a 3 x 3 convolution and a BatchNorm (and a dropout, see below).
 
 
 # %%
@@ -197,9 +197,9 @@ flat = F.conv2d(torch.cat(exchanged, dim=1), flat_kernel, conv3d.bias, padding=1
 assert torch.allclose(deep.squeeze(2), flat, atol=1e-5)
 
 # %% [markdown]
-# The library has it in this form, as `DepthConvolution`. It also helps to read section 4.4, where “the same filter is applied to different level features”. A kernel of depth three has a slice of its own for each level. Shared filters would need a kernel of depth one; the paper does not print the depth.
+# The library has it in this form, as `DepthConvolution`. Seeing it so raises a question about section 4.4, where “the same filter is applied to different level features”. A kernel of depth three has a slice of its own for each level. One filter for all levels would be a kernel of depth one; the paper does not print the depth.
 #
-# ## Half of Eq. 2 need not be computed
+# ## Most of Eq. 2 need not be computed
 #
 # A convolution adds up over its input channels. So a convolution over $[f^v_i; f^l_j]$ is one over $f^v_i$ plus one over the tiled $f^l_j$, each with its half of the kernel:
 
@@ -214,7 +214,7 @@ from_sentence = F.conv2d(tiled, sentence_kernel, padding=1)
 assert torch.allclose(together, from_visual + from_sentence, atol=1e-5)
 
 # %% [markdown]
-# The first half does not depend on $j$: compute it once and use it for both. The second half is a convolution over a map that is the same everywhere. Only at the border does the kernel see zeros. How many different values can it have?
+# The first term does not depend on $j$: compute it once and use it for both. The second term is a convolution over a map that is the same everywhere. Only at the border does the kernel see zeros. How many different values can it have?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -283,7 +283,7 @@ for name, printed in tables.items():
     print(f"{name:9} {size / 1e6:5.1f} M parameters   overall IoU {printed:.2f}")
 
 # %% [markdown]
-# Read this with care. HCAM leads by 0.7 to 1.4 points, but it is also as large as the largest, and TGFE has a thirteenth of its parameters. The paper prints one number a row, and no interval. Conv3D, which is HCAM without the exchange, has a third of the parameters and loses 0.8 points. Lesson 08 repeats such rows with several seeds.
+# Read this with care. HCAM leads by 0.7 to 1.4 points, but it is also as large as the largest, and TGFE has a thirteenth of its parameters. The paper prints one number a row, and no interval. Conv3D, which is HCAM without the exchange, has a third of the parameters and loses 0.8 points. Lesson 08 puts intervals around such differences.
 #
 # ## What trained gates do
 #
@@ -329,7 +329,7 @@ explore(
 )
 
 # %% [markdown]
-# One would like to see the referent light up. The paper says that $g_i$ “contains the relevant regions” (section 3.3). Does a gate stand more open in the target than elsewhere? Measure it over sixty phrases.
+# One would like to see the *referent* light up, the thing that the phrase means. The paper says that $g_i$ “contains the relevant regions” (section 3.3). Does a gate stand more open in the *target*, the referent's mask, than elsewhere? Measure it over sixty phrases.
 
 
 # %%
@@ -368,7 +368,7 @@ show(
 assert max(abs(value) for value in differences.values()) < 0.15
 
 # %% [markdown]
-# Averaged over channels, hardly: the gates stand about half open everywhere. So an affinity is no map of the referent. Its channels differ, though. Is there one that opens at targets? With hundreds of channels the best one looks good by chance, so choose it on one half of the phrases, and test it on the other.
+# Averaged over channels, hardly: the gates stand about half open everywhere. So the mean of an affinity is no map of the referent. Its channels differ, though. Is there one that opens, or shuts, at targets? Of six times 64 channels the best one may look good by chance, so choose it on one half of the phrases, and test it on the other.
 
 # %%
 half = len(measured) // 2
@@ -388,7 +388,7 @@ print(f"{pair}, channel {channel}, on the other half:   {tested:+.2f}")
 assert abs(tested) > 2 * max(abs(difference) for difference in differences.values())
 
 # %% [markdown]
-# A positive number is a gate that opens at the target, a negative one a gate that shuts there. The second line is the one to believe: those phrases did not choose the channel. It is several times what the average over channels showed.
+# A positive number is a gate that opens at the target, a negative one a gate that shuts there. The second line is the one to believe: those phrases did not choose the channel. It is several times as large as any of the averages over channels.
 #
 # But does the gate answer the phrase, or does it tell any thing from the background? Ask for something else in the same photo, and look at the same pixels.
 
@@ -403,14 +403,14 @@ print(f"the same pixels, another phrase: {control:+.2f}")
 assert abs(control) < abs(tested)
 
 # %% [markdown]
-# What remains under another phrase has nothing to do with the words. Only the rest of it, the difference between the two numbers, is an answer to the phrase.
+# What remains under another phrase does not answer this one. Only the difference between the two numbers does.
 
 # %% [markdown]
 # ## What the paper does not say
 #
 # | the paper prints | the released code runs |
 # |---|---|
-# | Conv in Eq. 2 | 3 x 3 from 2C to C channels, BatchNorm, Dropout2d; one for each $i$, the same for both $j$ |
+# | “Conv” in Eq. 2 | 3 x 3 from 2C to C channels, BatchNorm, Dropout2d; one for each $i$, the same for both $j$ |
 # | length-wise average | over real words only |
 # | Conv3D | 3 x 3 x 3, levels not padded, then a BatchNorm |
 #
@@ -423,7 +423,7 @@ float(torch.sigmoid(torch.tensor(0.0)))
 # %% [markdown]
 # Half open, not shut. The library leaves this dropout out; Eq. 2 does not have it either.
 #
-# And since one BatchNorm serves both $j$, it runs twice a step, so that its running averages move twice. The library does the same:
+# And since one BatchNorm serves both $j$, it runs twice in a training step, so that its running averages move twice. The library does the same:
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## From 324 cells to a mask
 #
-# HCAM leaves $G$: 512 numbers at each cell of an 18 × 18 grid. The photo has 320 × 320 pixels, so that a cell covers about 18 × 18 of them. How does one get from there to the outline of a thing? Section 3.4 answers in one sentence: $G$ goes through *Atrous Spatial Pyramid Pooling* (ASPP) and an *up-sampling convolution*, and a pixel-level binary cross-entropy trains the network. No equation is printed. This lesson takes the sentence apart.
+# HCAM leaves $G$: 512 numbers (the released code's width) at each cell of an 18 × 18 grid. The photo has 320 × 320 pixels, so that a cell covers about 18 × 18 of them. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences: $G$ goes through *Atrous Spatial Pyramid Pooling* (ASPP) and an *up-sampling convolution*, and a pixel-level binary cross-entropy trains the network. No equation is printed. This lesson takes the sentences apart.
 
 # %%
 from shnet_lib.teaching.architecture import draw_architecture
@@ -45,11 +45,11 @@ show(
 # %% [markdown]
 # ## A kernel with holes
 #
-# "Atrous" means *with holes*. A 3 × 3 kernel at rate $r$ reads nine pixels that lie $r$ apart:
+# "Atrous" means *with holes*. A 3 × 3 kernel at rate $r$ reads nine pixels that lie $r$ apart; call them its *taps*. In a formula:
 #
 # $$y[p] = \sum_{a=-1}^{1} \sum_{b=-1}^{1} w[a, b] \; x[p + r\,(a, b)]$$
 #
-# What would read beyond the border reads 0. Take a 5 × 5 map, rate 2, and the pixel in the middle. By hand:
+# A tap beyond the border reads 0, the padding. Take a 5 × 5 map, rate 2, and the pixel in the middle. By hand:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -89,7 +89,7 @@ print(atrous(x, w, rate=2))
 # %% [markdown]
 # ## ASPP: five looks at one map
 #
-# A thing may fill one cell or half the grid. ASPP (Chen et al., 2018, whom section 3.4 cites) therefore looks at $G$ in five ways and joins what it saw: each cell alone, 3 × 3 kernels at the rates 6, 12 and 24, and the average of all cells. Each look is a convolution, a BatchNorm and a ReLU. A last 1 × 1 convolution mixes the 5 × 512 channels back to 512.
+# A thing may fill one cell or half the grid. ASPP (Chen et al., 2018, whom section 3.4 cites) therefore looks at $G$ in five ways and joins what it saw: each cell alone, 3 × 3 kernels at the rates 6, 12 and 24, and the average of all cells. The paper prints no rates; these are the released code's. Each look is a convolution, a BatchNorm and a ReLU. A last 1 × 1 convolution mixes the 5 × 512 channels back to 512.
 
 # %%
 import inspect
@@ -137,7 +137,7 @@ print("the lesson's ASPP and the library's agree:", tuple(aspp(context).shape))
 # %% [markdown]
 # ## Rate 24 on 18 × 18
 #
-# A tap that lies 24 cells away from any cell of an 18 × 18 grid lies outside of it. Eight of the nine taps then always read zeros. If that is so, the centre weight alone must give the same output:
+# 24 cells away from any cell of an 18 × 18 grid one is outside of it. Eight of the nine taps then always read zeros. If that is so, the centre weight alone must give the same output:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -149,7 +149,7 @@ for rate, branch in zip(ASPP.rates, aspp.atrous, strict=True):
     print(f"rate {rate:2}: the same as its centre alone?", torch.allclose(whole, centre, atol=1e-5))
 
 # %% [markdown]
-# So at the paper's grid the rate-24 branch *is* a 1 × 1 convolution, and eight ninths of its 2.4 million weights never touch a number. How much do the other rates lose, and on other grids? (8 is the grid of this course's quick setting, 40 that of the methods the paper compares with, section 4.3.)
+# So at the paper's grid the rate-24 branch *is* a 1 × 1 convolution, and eight ninths of its 2.4 million weights are only ever multiplied by zeros. How much do the other rates lose, and on other grids? (8 is the grid of this course's preset `quick`, 40 that of the methods the paper compares with, section 4.3.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -180,7 +180,7 @@ explore(
 # %% [markdown]
 # ## Up-sampling: first enlarge, then decide
 #
-# After ASPP come 3 × 3 convolutions. Behind each of the first two the map doubles: 18, 36, 72. The last leaves one *logit* a cell: above 0 means "more likely the thing than not". Then a bilinear step to the photo's size.
+# After ASPP come 3 × 3 convolutions. Behind each of the first two the map doubles: 18, 36, 72. The last leaves one *logit* a cell: above 0 means "more likely the thing than not". Then a bilinear step enlarges the map to the size at which the network sees the photo.
 #
 # Does it matter whether one enlarges the soft map and then decides, or decides on the small grid and enlarges the answer? Give both the best map a grid could hold, the share of each cell that the thing covers:
 
@@ -236,7 +236,7 @@ for grid in (8, 16, 32):
     print(f"{grid:2} x {grid:2}  {ceiling(grid, 1):13.2f}  {ceiling(grid, 2):12.2f}")
 
 # %% [markdown]
-# Enlarging first is better at every size: ten points at 16 × 16 and at 32 × 32. On 8 × 8 cells, which are as large as many of the things, both lose nearly half. That is why the decoder doubles its map twice *before* it gives its logits, and why nothing is decided before the last step. (These maps are not the last word: trained logits may lie so that the bilinear step brings the edge to a better place.)
+# Enlarging first is better at every size, by about ten points at 16 × 16 and at 32 × 32. On an 8 × 8 grid, where the median thing of lesson 02 (4 % of the photo) covers two to three cells, both lose nearly half. So a larger map is worth having, and the decoder doubles its map twice *before* it gives its logits; and nothing should be decided before the last step. (These maps are not the last word: trained logits may lie so that the bilinear step brings the edge to a better place.)
 #
 # The up-sampling convolution itself is short. By hand, and against the library:
 
@@ -267,7 +267,7 @@ print(tuple(context.shape), "->", tuple(upsample(context).shape))
 #
 # $$\mathrm{BCE}(z, y) = -\,y \log \sigma(z) - (1 - y) \log(1 - \sigma(z)), \qquad \frac{\partial\, \mathrm{BCE}}{\partial z} = \sigma(z) - y$$
 #
-# The gradient is the whole beauty of it: the more wrong, the stronger the pull, up to 1. Now let a background pixel ($y = 0$) have the logit 18, a mistake made with great confidence. There are two ways to compute the same formula:
+# Look at the gradient: the more wrong the logit, the stronger it is, up to 1. Now let a background pixel ($y = 0$) have the logit 18, a mistake made with great confidence. There are two ways to compute the same formula:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -350,7 +350,7 @@ show(
 )
 
 # %% [markdown]
-# Read it from the left. The backbone and the three projections run on the 2 *photos*. From SFM on everything runs on the 5 *expressions*: `image_index` has given each one its photo. Words make the sequence of lesson 03: $18 \cdot 18 + 6 = 330$. This is the architecture diagram, and it cannot be out of date: it is drawn from the run.
+# Read it from the left. The backbone and the three projections run on the 2 *photos*. From SFM on everything runs on the 5 *expressions*: `image_index` has given each one its photo. In SFM pixels and words make the one sequence of lesson 03, $18 \cdot 18 + 6 = 330$ tokens. This is the architecture diagram with its shapes read off a run, so that they cannot be out of date.
 #
 # The same function traces a real batch through a real network. And the rows of Table 2 are other settings of the same `ModelConfig`:
 
@@ -365,7 +365,7 @@ explore(
 # %% [markdown]
 # ## What it costs
 #
-# `count_parameters` and `count_flops` read the same network without a number in it. A multiplication and an addition are two operations. The 3.0 million frozen numbers of `word_encoder` are GloVe vectors for 10,000 words, which the released code does not train.
+# `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP); a GFLOP is a billion. The 3.0 million frozen numbers of `word_encoder` are GloVe vectors for 10,000 words, which the released code does not train.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -390,15 +390,20 @@ show(
 )
 
 # %% [markdown]
-# 59.8 million parameters are trained, the number of the released code's network at this size. The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder does the most, and the paper gives it a sentence: its last convolutions run at 72 × 72 cells. (Written as one would first write it, its up-sampling would take 44.4 GFLOP: the library mixes channels before it doubles the map, `ConvolveDoubled`.)
+# 59.8 million parameters are trained. The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder (`aspp` and `upsample`) does the most, since its last convolutions run at 72 × 72 cells. The paper gives it one sentence.
 #
-# HCAM would do more if it were computed as Eq. 2 is printed: six convolutions over $[f^v_i; f^l_j]$, each with 1024 channels in, and one over three stacked levels. The library computes the visual half once for both $j$ and the sentence half on nine cells (lesson 04). The difference:
+# Two parts would do more if they were written as one would first write them. HCAM, as Eq. 2 is printed: six convolutions over $[f^v_i; f^l_j]$, each with 1024 channels in, and one over three stacked levels. The library computes the visual half once for both $j$ and the sentence half on nine cells (lesson 04). Up-sampling, with each map doubled and then convolved: the library mixes channels before it doubles the map (`ConvolveDoubled`). The differences:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 cells, taps, C = 18 * 18, 9, 512
 as_printed = 2 * cells * taps * (6 * (2 * C) * C + (3 * C) * C)
 print(f"HCAM as printed {as_printed / 1e9:.1f} GFLOP, here {dict(flops)['fusion'] / 1e9:.1f}")
+
+doubled = C * C + 4 * C * C + 16 * (C * C + C * 256 + 256)  # at 18, 36 and 72 cells a side
+as_written = 2 * cells * taps * doubled
+here = dict(flops)["upsample"]
+print(f"up-sampling as written {as_written / 1e9:.1f} GFLOP, here {here / 1e9:.1f}")
 
 # %% [markdown]
 # ## What the paper does not say
@@ -417,7 +422,7 @@ for widths in ((512, 512, 512, 256), (512, 256, 256)):
 # %% [markdown]
 # **Where the loss is taken.** The released code applies a sigmoid, then BCE, at 56 × 56 or 160 × 160 pixels, against a mask that is resized bilinearly and then taken > 0. Lesson 07 measures what that does. This course has BCE on logits, at the network's input size, against the nearest pixel of the mask.
 #
-# **That one expression cannot train.** ASPP's average leaves a single number a channel and expression. BatchNorm over a batch of one then has no variance:
+# **That a batch of one expression cannot train.** ASPP's average leaves a single number a channel and expression. BatchNorm over a batch of one then has no variance:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -427,7 +432,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **Which corners meet.** The two doublings in the decoder align the corners of the maps (`align_corners=True`, the released code's choice); the last step, to the photo's size, aligns pixel middles, as the photo was made small. Mixing the two up shifts the mask. How far, on a ramp of 8 cells enlarged to 16?
+# **Which corners meet.** The two doublings in the decoder align the corners of the maps (`align_corners=True`, the released code's choice); the last step aligns the middles of pixels, as resizing the photo did. Mixing the two up shifts the mask. How far, on a ramp of 8 cells enlarged to 16?
 
 # %%
 # NBVAL_CHECK_OUTPUT

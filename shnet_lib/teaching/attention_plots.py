@@ -142,7 +142,7 @@ def draw_token_attention(
     pixels = grid * grid
     height, width = photo.shape[:2]
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1.45, 1])
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1.3, 1])
     left.imshow(photo)
     grey = photo.mean(-1)
     middle.imshow(grey, cmap="gray", vmin=-255, vmax=400)  # pale, so that the blue can be seen
@@ -173,7 +173,7 @@ def draw_token_attention(
     for ax in (left, middle):
         ax.set_axis_off()
     scale = figure.colorbar(
-        middle.images[-1], ax=middle, shrink=0.75, label="weight", format="{x:.1%}"
+        middle.images[-1], ax=(left, middle), shrink=0.75, label="weight", format="{x:.1%}"
     )
     scale.ax.tick_params(labelsize=9)
     bars = weights[pixels:]
@@ -290,7 +290,7 @@ def draw_word_share(lengths: Sequence[int], marked: Sequence[int], upto: int = 4
         ax.annotate(
             f"{side} x {side}: {share:.2g} %",
             (side, share),
-            xytext=(10, 22) if side < 0.8 * upto else (-70, 52),
+            xytext=(10, 36) if side < 0.8 * upto else (-70, 52),  # clear of the other curves
             textcoords="offset points",
             fontsize=10,
             arrowprops={"arrowstyle": "-", "color": "grey"},

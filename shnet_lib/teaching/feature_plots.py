@@ -104,17 +104,40 @@ def shrink(masks: Tensor, times: int) -> Tensor:
 
 
 def draw_on_grids(mask: Tensor, grids: Sequence[int]) -> Figure:
-    """A mask (S, S), bool, and the cells that it fills by half at each of the grids."""
+    """A mask (S, S), bool, and the cells that it fills by half at each of the grids, from near.
+
+    All pictures show the same part of the field. The mask is outlined in each, and where there is
+    a grid its lines are drawn.
+    """
+    size = len(mask)
+    top, left, bottom, right = _surroundings(mask)
+    centres = np.arange(size) + 0.5
+    outlined = mask.float().numpy()
     figure = Figure(figsize=(10, 2.1), layout="constrained", dpi=100)
     axes = figure.subplots(1, 1 + len(grids))
     pictures = [mask] + [on_grid(mask[None], grid)[0] for grid in grids]
-    titles = [f"mask, {len(mask)} x {len(mask)}"] + [f"grid {grid} x {grid}" for grid in grids]
+    titles = [f"mask, {size} x {size}"] + [f"grid {grid} x {grid}" for grid in grids]
     for ax, picture, title in zip(axes, pictures, titles, strict=True):
-        ax.imshow(picture, cmap="Blues", vmin=0, vmax=1.3, interpolation="nearest")
+        ax.imshow(picture, cmap="Blues", vmin=0, vmax=1.8, extent=(0, size, size, 0))
+        ax.contour(centres, centres, outlined, [0.5], colors=PALETTE[1], linewidths=1.5)
+        lines = np.linspace(0, size, len(picture) + 1) if picture is not mask else []
+        ax.set_xticks(lines, labels=[])
+        ax.set_yticks(lines, labels=[])
+        ax.tick_params(length=0)
+        ax.grid(color="0.75", linewidth=0.6)
+        ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_title(title, fontsize=10)
-        ax.set_xticks([])
-        ax.set_yticks([])
     return figure
+
+
+def _surroundings(mask: Tensor) -> tuple[float, float, float, float]:
+    """Top, left, bottom and right of a square in a field (S, S), three times its mask's size."""
+    rows, columns = mask.nonzero().T
+    (top, bottom), (left, right) = ((int(n.min()), int(n.max()) + 1) for n in (rows, columns))
+    side = min(3 * max(bottom - top, right - left), len(mask))
+    y = min(max((top + bottom - side) / 2, 0), len(mask) - side)
+    x = min(max((left + right - side) / 2, 0), len(mask) - side)
+    return y, x, y + side, x + side
 
 
 def draw_survival(shares: Mapping[str, Sequence[float]], grids: Sequence[int]) -> Figure:

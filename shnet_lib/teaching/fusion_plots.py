@@ -72,7 +72,7 @@ def draw_affinity(
     """
     shown = {f"mean of {len(affinity)} channels": affinity.mean(0)}
     shown |= {f"channel {channel}": affinity[channel] for channel in channels}
-    figure = Figure(figsize=(10, 2.7), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 2.4), layout="constrained", dpi=100)
     first, *axes = figure.subplots(1, 1 + len(shown))
     first.imshow(photo)
     first.set_title("photo", fontsize=10)
@@ -140,6 +140,7 @@ def draw_inside_outside(
     ax.plot([], [], "_", color="black", markersize=14, label="mean")
     ax.set_xticks(range(len(inside)), inside, fontsize=10)
     ax.set_ylim(0, 1)
+    ax.set_xlabel("affinity", fontsize=10)
     ax.set_ylabel("mean gate", fontsize=10)
     ax.tick_params(axis="y", labelsize=9)
     ax.legend(fontsize=10, ncols=3, loc="upper right")

@@ -8,9 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from shnet_lib.data import Expression
 from shnet_lib.teaching.attention import Interval
 from shnet_lib.teaching.failures import Answer
-from shnet_lib.teaching.plots import AMOUNT, PALETTE, SIGNED, TARGET, draw_mask, grid_of, photo_of
+from shnet_lib.teaching.plots import (
+    AMOUNT,
+    PALETTE,
+    SIGNED,
+    TARGET,
+    draw_mask,
+    grid_of,
+    iou_of,
+    photo_of,
+)
 
 LEVELS = ("level 2", "level 3", "level 4")
 
@@ -178,4 +188,20 @@ def draw_answers(answers: Sequence[Answer], columns: int = 4) -> Figure:
         title = f"{answer.kind}, IoU {answer.iou:.2f}\n{phrase}"
         photo, target = photo_of(answer.expression), answer.expression.mask()
         draw_mask(ax, photo, title, target, answer.mask)
+    return figure
+
+
+def draw_by_network(
+    expressions: Sequence[Expression], masks: Mapping[str, Sequence[np.ndarray]]
+) -> Figure:
+    """A row an expression, a column a network, as in Figure 5: marked (orange), meant (blue)."""
+    figure, axes = grid_of(len(expressions) * len(masks), len(masks), cell=2.5)
+    for number, ax in enumerate(axes):
+        row, column = divmod(number, len(masks))
+        expression, (name, found) = expressions[row], list(masks.items())[column]
+        target = expression.mask()
+        title = f"{name}, IoU {iou_of(found[row], target):.2f}"
+        if column == len(masks) // 2:  # once a row, over the picture in the middle
+            title = f"“{expression.text}”\n{title}"
+        draw_mask(ax, photo_of(expression), title, target, found[row])
     return figure

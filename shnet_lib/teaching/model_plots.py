@@ -32,6 +32,8 @@ def draw_taps(grid: int) -> Figure:
         outside = 1 - inside.mean() / 9
         ax.set_title(f"rate {rate}: {outside:.0%} of the taps\nread padding", fontsize=10)
         ax.set(xticks=[0, grid - 1], yticks=[0, grid - 1])
+        ax.set_xlabel("column", fontsize=10)
+    axes[0].set_ylabel("row", fontsize=10)
     bar = figure.colorbar(image, ax=axes, ticks=range(0, 10, 3), shrink=0.8)
     bar.set_label("taps on the map, of 9", fontsize=10)
     return figure

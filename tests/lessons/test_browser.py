@@ -53,7 +53,7 @@ def server(tmp_path_factory) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(120):
+        for _ in range(240):
             try:
                 urllib.request.urlopen(f"{address}/api/status", timeout=5).read()
                 break
@@ -138,6 +138,10 @@ class Lesson:
         field.fill(text)
         field.press("Enter")
 
+    def choose(self, name: str, option: str) -> None:
+        menu = self.page.locator(f".widget-dropdown:has-text('{name}') select").first
+        menu.select_option(option)
+
 
 def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
     lesson = Lesson(browser, server, "00_start_here")
@@ -154,6 +158,19 @@ def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
     lesson.page.get_by_text("holds no word").wait_for(timeout=MINUTES)
 
 
+def test_01_leafs_through_another_data_set_and_another_split(browser, server):
+    lesson = Lesson(browser, server, "01_data_and_words")
+    lesson.run_all()
+    for name, choice in (("data set", "refshapes-gref"), ("split", "train")):
+        before = lesson.pictures()
+        lesson.choose(name, choice)
+        lesson.until_redrawn(before)
+    before = lesson.pictures()
+    lesson.slide("index")
+    lesson.until_redrawn(before)
+    assert not lesson.errors()
+
+
 def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, server):
     lesson = Lesson(browser, server, "09_looking_inside")
     lesson.run_all()
@@ -165,6 +182,6 @@ def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, serve
     lesson.until_redrawn(before)
     assert lesson.page.locator("button.jupyter-button:has-text('?')").count() == 1
     before = lesson.pictures()
-    lesson.page.locator(".widget-dropdown:has-text('layer') select").select_option("1")
+    lesson.choose("layer", "1")
     lesson.until_redrawn(before)
     assert not lesson.errors()

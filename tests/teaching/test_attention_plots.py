@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 
 from shnet_lib.teaching.attention_plots import (
     BLOCKS,
@@ -96,6 +97,8 @@ def test_a_tokens_row_is_shown_over_the_photo_and_as_bars(token):
     assert np.array_equal(images(middle)[1], row[:PIXELS].reshape(GRID, GRID))
     assert np.allclose([bar.get_width() for bar in right.patches], 100 * row[PIXELS:])
     assert middle.get_title() == f"pixels: {row[:PIXELS].sum():.1%} together"
+    figure.draw_without_rendering()
+    assert np.allclose(left.get_position().size, middle.get_position().size, atol=0.01)
     if token < PIXELS:
         y, x = divmod(token, GRID)
         (frame,) = left.patches
@@ -151,6 +154,19 @@ def test_the_words_share():
         for side, percent in line.get_xydata():
             assert percent == pytest.approx(100 * length / (side * side + length))
     assert texts(ax) == ["8 x 8: 5.9 %", "18 x 18: 1.2 %"]
+
+
+def test_no_number_of_the_words_share_stands_on_a_curve():
+    figure = draw_word_share((4, 2, 8), marked=(8, 12, 18, 40))
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    curves = [line for line in ax.lines if line.get_label().endswith("words")]
+    for text in ax.texts:
+        box = Text.get_window_extent(text)  # of the letters, without the line to the point
+        for curve in curves:
+            points = ax.transData.transform(curve.get_xydata())
+            fine = np.linspace(points[:-1], points[1:], 20).reshape(-1, 2)
+            assert not box.count_contains(fine), text.get_text()
 
 
 def test_memory_is_drawn_as_measured():

@@ -130,6 +130,26 @@ def test_grids_are_drawn_as_they_are_measured() -> None:
     assert [ax.get_title() for ax in axes] == ["mask, 16 x 16", "grid 8 x 8", "grid 4 x 4"]
     for ax, grid in zip(axes[1:], (8, 4), strict=True):
         assert np.array_equal(ax.images[0].get_array(), on_grid(mask[None], grid)[0])
+        assert ax.get_xticks().tolist() == [16 / grid * n for n in range(grid + 1)]  # cells' edges
+
+
+@pytest.mark.parametrize("top, left, height, width", [(20, 30, 4, 9), (0, 0, 6, 2), (60, 1, 4, 3)])
+def test_every_grid_shows_the_same_part_of_the_field_and_the_whole_mask(top, left, height, width):
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[top : top + height, left : left + width] = True
+    windows = {(ax.get_xlim(), ax.get_ylim()) for ax in draw_on_grids(mask, (8, 4)).axes}
+    (((x0, x1), (y1, y0)),) = windows
+    assert x1 - x0 == y1 - y0 == 3 * max(height, width)
+    assert 0 <= x0 <= left and left + width <= x1 <= 64
+    assert 0 <= y0 <= top and top + height <= y1 <= 64
+
+
+def test_the_outline_is_drawn_where_the_mask_ends():
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[3:9, 4:13] = True
+    for ax in draw_on_grids(mask, (8,)).axes:
+        corners = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
+        assert np.allclose(corners.min(0), (4, 3)) and np.allclose(corners.max(0), (13, 9))
 
 
 def test_survival_is_drawn_in_percent() -> None:

@@ -92,6 +92,7 @@ def test_a_dot_a_phrase_in_the_target_and_elsewhere():
     means = [line.get_ydata().item() for line in ax.lines if len(line.get_ydata()) == 1]
     assert means == pytest.approx([0.2, 0.2, 0.6, 0.65])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("affinity", "mean gate")
 
 
 # ---------------------------------------------------------------- diagrams

@@ -10,6 +10,7 @@ from shnet_lib.teaching.attention import Interval
 from shnet_lib.teaching.failures import KINDS, Answer
 from shnet_lib.teaching.looking_plots import (
     draw_answers,
+    draw_by_network,
     draw_intervals,
     draw_kinds,
     draw_layers,
@@ -119,3 +120,23 @@ def test_answers_say_their_kind(tmp_path):
     assert [ax.get_title() for ax in figure.axes[:5]] == ["nothing, IoU 0.25\n“red star”"] * 5
     picture = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(picture[answer.mask], PHOTO[answer.mask])
+
+
+def test_networks_stand_side_by_side(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "scene.png")
+    target = np.zeros((30, 40), bool)
+    target[5:15, 5:15] = True
+    upper = target.copy()
+    upper[10:] = False
+    expression = Expression(
+        tmp_path / "scene.png", 1, 30, 40, 2, 3, "red star", "star", "attribute", lambda: target
+    )
+    masks = {"one": [upper, target], "two": [target, upper], "three": [~target, ~target]}
+    figure = draw_by_network([expression] * 2, masks)
+    titles = [ax.get_title().split("\n") for ax in figure.axes]
+    assert [title[-1] for title in titles] == [
+        "one, IoU 0.50", "two, IoU 1.00", "three, IoU 0.00",
+        "one, IoU 1.00", "two, IoU 0.50", "three, IoU 0.00",
+    ]  # fmt: skip
+    assert [title[0] == "“red star”" for title in titles] == [False, True, False] * 2
+    assert smallest_font(figure) >= 9

@@ -37,6 +37,8 @@ def test_each_rate_has_its_map_and_its_share():
     for ax, rate, share in zip(maps, ASPP_RATES, ("40%", "69%", "89%"), strict=True):
         assert np.array_equal(ax.images[0].get_array(), taps_inside(18, rate))
         assert ax.get_title() == f"rate {rate}: {share} of the taps\nread padding"
+        assert ax.get_xlabel() == "column"
+    assert maps[0].get_ylabel() == "row"
 
 
 def test_planes_share_one_scale():

@@ -9,6 +9,8 @@ from PIL import Image
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
 from shnet_lib.teaching import readme_picture
+from shnet_lib.training.ablations import read_lines
+from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.run import evaluate_splits, unseen_splits
 
 COURSE = Path(__file__).parents[2]
@@ -52,6 +54,24 @@ def test_no_large_family_of_val_is_left_behind(evaluations):
     for family, rows in large.items():
         shared = sum(row["intersection"] for row in rows) / sum(row["union"] for row in rows)
         assert shared > 0.75, family
+
+
+@needs_refshapes
+@pytest.mark.parametrize("name", ["only_HCAM", "only_SFM", "SHNet"])
+def test_the_networks_of_figure_5_reach_their_cards(name):
+    """Lesson 09 compares them: trained equally, one part apart."""
+    part = load_shnet(COURSE / "data" / "weights" / "figure_5" / name)
+    assert (part.config.preset, part.config.steps, part.config.seed) == ("quick", 4000, 0)
+    assert (part.network.sfm is None) == (name == "only_HCAM")
+    assert part.config.model.fusion == ("none" if name == "only_SFM" else "hcam")
+    dataset = part.evaluation_set(read_expressions(DATA, "refshapes-unc", "testA"))
+    found = evaluate(part.network, dataset, batch_size=64).metrics["overall_iou"]
+    (line,) = [
+        line
+        for line in read_lines(COURSE / "docs" / "results" / "ablations.csv")
+        if (line["row"], line["seed"]) == (name.replace("_", " "), "0")
+    ]
+    assert found == pytest.approx(float(line["testA_overall_iou"]), abs=2e-3)
 
 
 def test_its_card_says_what_made_it(trained):
