@@ -296,7 +296,9 @@ tables = {
 show(
     draw_layers(tables, "difference in lift"),
     alt="The difference in lift, a row a level, a column a layer. "
-    + "; ".join(f"{name}: {table.round(2).tolist()}" for name, table in tables.items()),
+    + "; ".join(
+        f"{name}: {table.astype(float).round(2).tolist()}" for name, table in tables.items()
+    ),
 )
 
 # %% [markdown]
