@@ -36,6 +36,14 @@ def test_every_solution_has_its_exercise_and_every_exercise_its_solution():
     assert SOLUTIONS and [target_of(path) for path in SOLUTIONS] == made
 
 
+def test_the_read_me_counts_the_exercises():
+    found = re.findall(
+        r"\[(\d+)\]\(exercises/(\w+)_ex\.ipynb\)", (COURSE / "README.md").read_text()
+    )
+    checks = {path: sum(map(is_check, code_cells(read_text(path)))) for path in SOLUTIONS}
+    assert found == [(str(n), path.stem.removesuffix("_sol")) for path, n in checks.items()]
+
+
 def test_the_exercise_is_what_its_solution_makes(solution):
     assert target_of(solution).read_text() == text_of(make_exercise(solution)), "make exercises"
 
