@@ -3,7 +3,14 @@
 A lesson's checks are made known by importing its file here.
 """
 
-from shnet_lib.teaching.checks import lesson_01, lesson_02, lesson_03, lesson_07  # noqa: F401
+from shnet_lib.teaching.checks import (  # noqa: F401
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+)
 from shnet_lib.teaching.checks.core import EXERCISES, LESSONS, CheckFailed, check
 
 __all__ = ["EXERCISES", "LESSONS", "CheckFailed", "check"]
