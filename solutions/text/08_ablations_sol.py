@@ -255,3 +255,97 @@ check("is the difference clear?", is_clear)
 # You compared two intervals with each other. There is only one that answers the question, the one around the differences. (Of intervals that do *not* overlap the rows do differ: that test is right when it says yes, and says it too rarely.)
 #
 # </details>
+
+# %% [markdown]
+# ## The finale: a fusion of your own
+#
+# *Difficulty: hard · 30 minutes · why: this is what the paper's authors did*
+#
+# Section 3.3 puts HCAM between SFM and the decoder, and Table 2 says that it beats a plain `Conv3D` there. Now it is your turn: write a module for that place, and beat `Conv3D` on RefShapes.
+#
+# The contest is the same for both:
+#
+# - both stand in the trained SHNet of this course, in the place of its HCAM. What comes before is fixed. The decoder goes on learning, since your $G$ is new to it;
+# - both are trained on 400 expressions for 40 steps of 16, with AdamW and the poly schedule, from the same seed and in the same order;
+# - both may have 120,000 parameters at most. `Conv3D` has 110,784. HCAM has 332,544 and is out;
+# - the higher overall IoU on 200 expressions of val wins.
+#
+# Any module with HCAM's signature may take part:
+#
+# $$\text{three } f^v_i\ (B, C, H, W),\ \text{three } f^l_i\ (B, T, C),\ \text{the word mask}\ (B, T) \;\longrightarrow\; G\ (B, C, H, W)$$
+#
+# and whatever makes one of the other is allowed: gates, attention, pooling, more layers or none. What decides with so few steps? You may look at `shnet_lib/model/fusion.py`, where Tables 2 and 4 have theirs. The check takes some ten seconds the first time and prints both scores. One seed is one run: before you believe a difference, ask for others with `check("the finale", MyFusion, seed=1)`.
+
+
+# %%
+class MyFusion(nn.Module):
+    """Three levels and their words -> one map, in HCAM's place."""
+
+    def __init__(self, channels: int) -> None:
+        """channels: C, here 64."""
+        super().__init__()
+        ### BEGIN SOLUTION: the layers that learn
+        self.join = nn.Sequential(
+            nn.Conv2d(6 * channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.look_around = nn.Conv2d(channels, channels, 3, padding=1)
+        self.mix = nn.Conv2d(3 * channels, channels, 1)
+        for last in (self.look_around, self.mix):  # begin as the mean of the levels
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        ### END SOLUTION
+
+    def forward(self, visual: list[Tensor], words: list[Tensor], word_mask: Tensor) -> Tensor:
+        """Three (B, C, H, W), three (B, T, C), (B, T) bool -> (B, C, H, W)."""
+        ### BEGIN SOLUTION: from three levels to one map
+        weights = word_mask.unsqueeze(-1).float()  # (B, T, 1)
+        sentences = [(level * weights).sum(1) / weights.sum(1) for level in words]  # (B, C)
+        tiled = [sentence[:, :, None, None].expand_as(visual[0]) for sentence in sentences]
+        joined = self.join(torch.cat([*visual, *tiled], dim=1))  # (B, 6C, H, W) -> (B, C, H, W)
+        mean = sum(visual) / 3
+        return mean + self.mix(torch.cat(visual, dim=1)) + self.look_around(joined)
+        ### END SOLUTION
+
+
+# %% tags=["check"]
+check("the finale", MyFusion)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Begin with something that passes the rules, such as `sum(visual) / 3` and no layer at all, and look at its score. It loses, but not by much: SFM's features are good as they are. `Conv3D` begins with random weights and has to find that again.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Hint 2</summary>
+#
+# Keep that mean, and *add* to it what layers make of the levels: a residual connection. If the last of these layers begins with zero weights (`nn.init.zeros_(layer.weight)`), the first step starts from the mean and every step improves on it.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Hint 3</summary>
+#
+# `Conv3D` reads no words and has no non-linearity. A 1 x 1 convolution over levels and tiled sentences, a BatchNorm and a ReLU have both, and cost few parameters: $6C \cdot C$ for a joint map that a 3 x 3 convolution can then look around in.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>It fails with "not above it yet"</summary>
+#
+# Do other seeds say the same? If you lose by little on each of them, your module is about as good as `Conv3D`; ask what it can do at step 1. If your score is far below, something starts too large or blocks what SFM found: a sigmoid halves it, a random convolution mixes it up.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>It fails with "your module has … parameters"</summary>
+#
+# A 3 x 3 convolution from $3C$ channels to $C$ has $9 \cdot 3C \cdot C = 110{,}592$ weights at $C = 64$: nearly the whole budget. Bring the channels down with a 1 x 1 convolution first.
+#
+# </details>
+
+# %% [markdown]
+# ## What you can do now
+#
+# You can build a row of Table 2 from a configuration and from modules, say what a few runs show and what they do not, and put a module of your own into a network and ask whether it is better. That is the work behind section 4.4. Whether it is better on photos, after whole epochs, is the next question; [notebook 10](../notebooks/10_train_unc.ipynb) trains on UNC.

@@ -81,9 +81,11 @@ class SmallNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        # No bias before a BatchNorm: its gradient is rounding, and AdamW would make steps of it.
         self.head = nn.Sequential(
-            nn.Conv2d(4, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 1, 1)
-        )
+            nn.Conv2d(4, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(),
+            nn.Conv2d(5, 1, 1),
+        )  # fmt: skip
         self.backbone.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -212,7 +214,7 @@ add(
         train_step,
         _network_and_batches,
         {
-            "the backbone's BatchNorm was in train mode: after train(), set the backbone to eval()": (
+            "the backbone's BatchNorm was in train mode: after train(), call its eval()": (
                 _steps_with(modes=lambda network: network.train())
             ),
             "the head's BatchNorm was in eval mode: only the backbone is fixed, the rest has to "
@@ -388,9 +390,7 @@ class SmallRun:
     steps, batches_per_epoch = 12, 3
 
     def __init__(self) -> None:
-        self.network = nn.Sequential(
-            nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 1)
-        )
+        self.network = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
         self.optimizer = AdamW(self.network.parameters(), lr=0.02)
         self.schedule = _decay(self.optimizer, self.steps)
         self.epoch = self.first_batch = 0
@@ -445,7 +445,7 @@ def load_run(run: SmallRun, saved: dict[str, Any]) -> None:
 
 def _cut(source: random.Random) -> tuple[int, int]:
     """A seed, and the steps before the lights go out: in the middle of an epoch, not the first."""
-    return source.randrange(10**6), source.choice([4, 5, 7, 8])
+    return source.randrange(10**6), source.choice([4, 5])
 
 
 def cut_and_resume(saver: Saver, seed: int, before: int) -> dict[str, Any]:
@@ -459,11 +459,11 @@ def cut_and_resume(saver: Saver, seed: int, before: int) -> dict[str, Any]:
     run = SmallRun()
     for _ in range(before):
         run.take_step()
-    disk = _written(save(run))
+    saved = _through_a_file(save(run))
 
     torch.manual_seed(seed + 1)
     resumed = SmallRun()
-    load(resumed, torch.load(disk, weights_only=True))
+    load(resumed, saved)
     seen: dict[str, Any] = {
         "the place in the data": (resumed.epoch, resumed.first_batch),
         "the learning rate": resumed.optimizer.param_groups[0]["lr"],
@@ -474,13 +474,13 @@ def cut_and_resume(saver: Saver, seed: int, before: int) -> dict[str, Any]:
             for means in resumed.optimizer.state.values()
         ],
     }
-    seen["the losses of the next steps"] = [resumed.take_step() for _ in range(4)]
+    seen["the losses of the next steps"] = [resumed.take_step() for _ in range(3)]
     seen["the network after them"] = [v.clone() for v in resumed.network.state_dict().values()]
     return seen
 
 
-def _written(saved: Any) -> io.BytesIO:
-    """A file as on a disk.
+def _through_a_file(saved: Any) -> Any:
+    """What is read back of it.
 
     Raises:
         CheckFailed: it cannot be written, or not be read without running code of the file.
@@ -489,14 +489,12 @@ def _written(saved: Any) -> io.BytesIO:
     try:
         torch.save(saved, disk)
         disk.seek(0)
-        torch.load(disk, weights_only=True)
+        return torch.load(disk, weights_only=True)
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise CheckFailed(
             "save_run has to give tensors, numbers, texts, lists and dicts: save the state_dict() "
             "of a network, optimiser or schedule, not the object"
         ) from error
-    disk.seek(0)
-    return disk
 
 
 def _forgetting(*names: str) -> Saver:

@@ -15,7 +15,8 @@ from shnet_lib.model.features import LevelProjection, WordEncoder, average_words
 from shnet_lib.model.fusion import Concatenation
 from shnet_lib.model.shnet import TABLE_2, ModelConfig
 from shnet_lib.teaching.ablations import estimate
-from shnet_lib.teaching.checks.core import Exercise, add
+from shnet_lib.teaching.checks.core import Contest, Exercise, add
+from shnet_lib.teaching.checks.finale import play
 
 LESSON = "08_ablations"
 
@@ -120,6 +121,9 @@ class BaselineParts(nn.Module):
         self.mix = Concatenation(channels).mix
         self.aspp = ASPP(channels, dropout=0.2)
         self.upsample = UpsamplingConvolution(channels, widths=(6, 4), dropout=0.2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
 Baseline = Callable[[BaselineParts, list[Tensor], Tensor, Tensor, Tensor], Tensor]
@@ -353,3 +357,7 @@ add(
         ask=lambda answer, pairs: [answer(*pair) for pair in pairs],
     ),
 )
+
+# --- the finale -----------------------------------------------------------------------------------
+
+add(LESSON, "the finale", Contest(play))
