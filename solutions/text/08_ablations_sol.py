@@ -267,7 +267,7 @@ check("is the difference clear?", is_clear)
 #
 # - both stand in the trained SHNet of this course, in the place of its HCAM. What comes before is fixed. The decoder goes on learning, since your $G$ is new to it;
 # - both are trained on 400 expressions for 40 steps of 16, with AdamW and the poly schedule, from the same seed and in the same order;
-# - both may have 120,000 parameters at most. `Conv3D` has 110,784. HCAM has 332,544 and is out;
+# - both may have 125,000 parameters at most. `Conv3D` has 110,784. HCAM has 332,544 and is out;
 # - the higher overall IoU on 200 expressions of val wins.
 #
 # Any module with HCAM's signature may take part:

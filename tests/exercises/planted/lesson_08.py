@@ -223,22 +223,21 @@ class EmptySentences(Mean):
 
 
 class GatedLevels(nn.Module):
-    """Another way to win: each level through a gate of its own, added to the mean."""
+    """Another way to win: levels gated by their sentence, convolved, added to their mean."""
 
     def __init__(self, channels):
         super().__init__()
-        self.gates = nn.ModuleList(nn.Conv1d(channels, channels // 2, 1) for _ in range(3))
-        self.narrow = nn.ModuleList(nn.Conv2d(channels, channels // 2, 1) for _ in range(3))
-        self.last = nn.Conv2d(3 * channels // 2, channels, 3, padding=1)
-        self.last.weight.data.zero_()
+        self.gates = nn.ModuleList(nn.Linear(channels, channels) for _ in range(3))
+        self.conv = nn.Conv2d(3 * channels, channels, 3, padding=1)
+        self.conv.weight.data.zero_()
+        self.conv.bias.data.zero_()
 
     def forward(self, visual, words, word_mask):
-        parts = []
-        for level, text, gate, narrow in zip(visual, words, self.gates, self.narrow):
+        gated = []
+        for level, text, gate in zip(visual, words, self.gates):
             sentence = average_words(text, word_mask)
-            opened = torch.sigmoid(gate(sentence[:, :, None]))[..., None]  # (B, C/2, 1, 1)
-            parts.append(opened * torch.relu(narrow(level)))
-        return torch.stack(visual).mean(0) + self.last(torch.cat(parts, 1))
+            gated.append(level * torch.sigmoid(gate(sentence))[:, :, None, None])
+        return torch.stack(visual).mean(0) + self.conv(torch.cat(gated, 1))
 
 
 MISTAKES = {
