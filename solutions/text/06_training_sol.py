@@ -20,6 +20,8 @@
 # Write what is missing and run the check under it. A check tries your function on fresh random inputs each time; if it fails it says how. The fold-outs go from a hint to the whole solution.
 
 # %%
+from inspect import getdoc
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -221,7 +223,7 @@ check("gradient accumulation", train_accumulated)
 # %%
 run = SmallRun()
 print([round(run.take_step(), 3) for _ in range(4)], run.epoch, run.first_batch)
-print(SmallRun.__doc__)
+print(getdoc(SmallRun))
 
 # %% [markdown]
 # Write both halves. What `save_run` gives is written to a file with `torch.save` and read with `torch.load(..., weights_only=True)`, which takes tensors, numbers, texts, tuples, lists and dicts, and no other objects. `load_run` gets a new `SmallRun`, with other random weights, in a process that drew other random numbers.

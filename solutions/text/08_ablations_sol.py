@@ -21,6 +21,7 @@
 
 # %%
 from dataclasses import replace
+from inspect import getdoc
 from math import sqrt
 from statistics import mean, stdev
 
@@ -100,7 +101,7 @@ check("a row of Table 2", configuration_of)
 # %%
 from shnet_lib.teaching.checks.lesson_08 import BaselineParts
 
-print(BaselineParts.__doc__)
+print(getdoc(BaselineParts))
 
 
 # %%
@@ -286,8 +287,9 @@ class MyFusion(nn.Module):
         super().__init__()
         ### BEGIN SOLUTION: the layers that learn
         self.join = nn.Sequential(
-            nn.Conv2d(6 * channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU()
+            nn.Conv2d(3 * channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU()
         )
+        self.gate = nn.Linear(3 * channels, channels)
         self.look_around = nn.Conv2d(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(3 * channels, channels, 1)
         for last in (self.look_around, self.mix):  # begin as the mean of the levels
@@ -299,11 +301,11 @@ class MyFusion(nn.Module):
         """Three (B, C, H, W), three (B, T, C), (B, T) bool -> (B, C, H, W)."""
         ### BEGIN SOLUTION: from three levels to one map
         weights = word_mask.unsqueeze(-1).float()  # (B, T, 1)
-        sentences = [(level * weights).sum(1) / weights.sum(1) for level in words]  # (B, C)
-        tiled = [sentence[:, :, None, None].expand_as(visual[0]) for sentence in sentences]
-        joined = self.join(torch.cat([*visual, *tiled], dim=1))  # (B, 6C, H, W) -> (B, C, H, W)
-        mean = sum(visual) / 3
-        return mean + self.mix(torch.cat(visual, dim=1)) + self.look_around(joined)
+        sentences = [(level * weights).sum(1) / weights.sum(1) for level in words]  # (B, C) each
+        gate = 1 + torch.tanh(self.gate(torch.cat(sentences, dim=1)))  # (B, 3C) -> (B, C)
+        levels = torch.cat(visual, dim=1)  # (B, 3C, H, W)
+        joined = self.join(levels) * gate[:, :, None, None]  # (B, C, H, W)
+        return sum(visual) / 3 + self.mix(levels) + self.look_around(joined)
         ### END SOLUTION
 
 
@@ -327,7 +329,7 @@ check("the finale", MyFusion)
 # %% [markdown]
 # <details><summary>Hint 3</summary>
 #
-# `Conv3D` reads no words and has no non-linearity. A 1 x 1 convolution over levels and tiled sentences, a BatchNorm and a ReLU have both, and cost few parameters: $6C \cdot C$ for a joint map that a 3 x 3 convolution can then look around in.
+# `Conv3D` reads no words and has no non-linearity. A 1 x 1 convolution over the three levels, a BatchNorm and a ReLU make one map of them and cost few parameters, $3C \cdot C$; a 3 x 3 convolution can then look around in it. The mean of the words, through a linear layer, gives one number a channel: multiply the map with it, and the phrase says which channels count.
 #
 # </details>
 

@@ -5,6 +5,10 @@ the same few steps on the same expressions in the same order, and so many parame
 stands before them (backbone, projections, words, SFM) is not trained, so that it runs once and its
 results are kept. The decoder behind them goes on from its trained weights: it has to get used to
 the new context.
+
+Overall IoU with the seeds 0 to 4 on one core: Conv3D 0.674, 0.662, 0.670, 0.625, 0.667; the mean of
+the three levels, without a single layer, 0.620, 0.639, 0.622, 0.615, 0.632; the solution of the
+exercise 0.738, 0.733, 0.700, 0.737, 0.748.
 """
 
 import copy

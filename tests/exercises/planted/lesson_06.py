@@ -52,7 +52,7 @@ def never_forgets(network, batch, optimizer, schedule):
     loss.backward()
     optimizer.step()
     schedule.step()
-    return float(loss)
+    return loss.item()
 
 
 def forgets_too_soon(network, batch, optimizer, schedule):
