@@ -765,4 +765,6 @@ show(
 # - A high rate shoots up and settles at nothing; leaked statistics ruin a good score without a gradient; a dilated target trains perfectly and evaluates badly.
 # - A run that lost power went on bit for bit, and one function trains on one process or several.
 #
+# Practise: [the exercises of this lesson](../exercises/06_training_ex.ipynb).
+#
 # Next: [07 · Evaluation](07_evaluation.ipynb), where a single number turns out to be several.

@@ -206,4 +206,6 @@ for row in ("SHNet", "baseline"):
 #
 # More seeds or rows: `python -m shnet_lib.training.ablations --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
 #
+# Practise: [the exercises of this lesson](../exercises/08_ablations_ex.ipynb).
+#
 # Next: [09 · Looking inside](09_looking_inside.ipynb).

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 
 from shnet_lib.teaching import progress
 from shnet_lib.teaching.checks import core
-from shnet_lib.teaching.checks.core import CheckFailed, Exercise, add, check, difference, judge
+from shnet_lib.teaching.checks.core import (
+    CheckFailed,
+    Contest,
+    Exercise,
+    add,
+    check,
+    difference,
+    judge,
+)
 
 
 def softmax_inputs(source: random.Random) -> tuple:
@@ -161,6 +169,26 @@ def test_a_passed_check_is_told_and_remembered_once(tmp_path, monkeypatch, capsy
     check("softmax", by_hand)
     assert noted == ["softmax"] and core.LESSONS == {"03_sfm": ["softmax"]}
     assert capsys.readouterr().out == "✓ softmax: right on 5 fresh inputs\n"
+
+
+def test_a_contest_tells_its_score_and_has_the_same_seed_each_time(monkeypatch, capsys):
+    def play(answer, seed):
+        if answer(seed) <= 10:
+            raise CheckFailed(f"{answer(seed)} is not above 10")
+        return f"{answer(seed)} against 10"
+
+    noted = []
+    monkeypatch.setattr(core, "remember", noted.append)
+    monkeypatch.setattr(core, "EXERCISES", {})
+    monkeypatch.setattr(core, "LESSONS", {})
+    add("08_ablations", "the finale", Contest(play))
+    with pytest.raises(CheckFailed, match="10 is not above 10"):
+        check("the finale", lambda seed: 10 + seed)
+    assert not noted
+    check("the finale", lambda seed: 10 + seed, seed=3)
+    check("the finale", lambda seed: 11 + seed)
+    assert noted == ["the finale"] * 2
+    assert capsys.readouterr().out == ("✓ the finale: 13 against 10\n✓ the finale: 11 against 10\n")
 
 
 def stub(scores):

@@ -9,7 +9,9 @@ from shnet_lib.teaching.checks import (  # noqa: F401
     lesson_03,
     lesson_04,
     lesson_05,
+    lesson_06,
     lesson_07,
+    lesson_08,
     lesson_09,
 )
 from shnet_lib.teaching.checks.core import EXERCISES, LESSONS, CheckFailed, check

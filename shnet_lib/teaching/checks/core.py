@@ -42,19 +42,30 @@ class Exercise:
     module say, it uses what they give and returns what is to be seen then.
     """
 
-    reference: Callable[..., Any]
+    reference: Any
     make_inputs: Callable[[random.Random], tuple]
-    mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    mistakes: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[Any, Any], tuple[Figure, str]] | None = None
     ask: Callable[..., Any] = lambda answer, *inputs: answer(*inputs)
     tolerance: float = 1e-4
 
 
-EXERCISES: dict[str, Exercise] = {}
+@dataclass(frozen=True)
+class Contest:
+    """An answer that has to be better than another one, not equal to a reference.
+
+    `play` gets the answer and a seed. It returns what to tell of a won contest, and raises
+    CheckFailed where the answer breaks a rule or loses.
+    """
+
+    play: Callable[[Any, int], str]
+
+
+EXERCISES: dict[str, Exercise | Contest] = {}
 LESSONS: dict[str, list[str]] = {}  # lesson -> the names of its checks
 
 
-def add(lesson: str, name: str, exercise: Exercise) -> None:
+def add(lesson: str, name: str, exercise: Exercise | Contest) -> None:
     """Make a check known by its name. A name is given once."""
     if name in EXERCISES:
         raise ValueError(f"there is a check {name!r} already")
@@ -62,22 +73,29 @@ def add(lesson: str, name: str, exercise: Exercise) -> None:
     LESSONS.setdefault(lesson, []).append(name)
 
 
-def check(name: str, answer: Callable[..., Any], seed: int | None = None) -> None:
+def check(name: str, answer: Any, seed: int | None = None) -> None:
     """Try an answer on fresh inputs; print a line if it is right, and remember that.
 
     Args:
-        seed: of the inputs; a failed check tells its own, so that it can be repeated.
+        answer: a function as a rule, or what else the exercise asks for.
+        seed: of the inputs; a failed check tells its own, so that it can be repeated. A contest
+            has the seed 0 unless told otherwise, so that a score compares with the one before.
 
     Raises:
         CheckFailed: the answer is wrong; the message says how.
         What the answer itself raises, NotImplementedError("your turn: ...") among it.
     """
-    judge(EXERCISES[name], answer, random.randrange(10**6) if seed is None else seed)
+    exercise = EXERCISES[name]
+    if isinstance(exercise, Contest):
+        told = exercise.play(answer, seed or 0)
+    else:
+        judge(exercise, answer, random.randrange(10**6) if seed is None else seed)
+        told = f"right on {TRIALS} fresh inputs"
     remember(name)
-    print(f"✓ {name}: right on {TRIALS} fresh inputs")
+    print(f"✓ {name}: {told}")
 
 
-def judge(exercise: Exercise, answer: Callable[..., Any], seed: int) -> None:
+def judge(exercise: Exercise, answer: Any, seed: int) -> None:
     """Compare an answer with the reference on `TRIALS` fresh inputs.
 
     Raises:
@@ -103,7 +121,7 @@ def judge(exercise: Exercise, answer: Callable[..., Any], seed: int) -> None:
         raise CheckFailed(f"{problem} (trial {trial + 1}; check(..., seed={seed}) repeats this)")
 
 
-def _makes(exercise: Exercise, mistake: Callable[..., Any], inputs: tuple, found: Any) -> bool:
+def _makes(exercise: Exercise, mistake: Any, inputs: tuple, found: Any) -> bool:
     """Whether a known mistake gives what was found. A mistake may be impossible on some inputs."""
     try:
         made = exercise.ask(mistake, *copy.deepcopy(inputs))
