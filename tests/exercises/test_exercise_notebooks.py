@@ -99,7 +99,7 @@ def test_the_anatomy_of_an_exercise(solution):
     cells = notebook.cells
     stubs = [n for n, cell in enumerate(cells) if "your turn: " in cell.source]
     for number in stubs:
-        head = cells[number - 1].source
+        head = [cell.source for cell in cells[:number] if cell.cell_type == "markdown"][-1]
         assert head.startswith("## ") and re.search(r"\*Difficulty: .+ · \d+ minutes · .+\*", head)
         assert '"""' in cells[number].source
         assert is_check(cells[number + 1])

@@ -37,6 +37,8 @@ def judge_undrawn(exercise, answer, seed):
 
 
 WITH_NETWORKS = {
+    "freeze a backbone",
+    "the forward pass",
     "one training step",
     "gradient accumulation",
     "stop and go on",
