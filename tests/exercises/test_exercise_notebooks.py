@@ -97,10 +97,17 @@ def test_the_anatomy_of_an_exercise(solution):
     """A head, the time, a stub with shapes in its docstring, a check, a hint, the solution last."""
     notebook = make_exercise(solution)
     cells = notebook.cells
-    stubs = [n for n, cell in enumerate(cells) if "your turn: " in cell.source]
+    stubs = [
+        n
+        for n, cell in enumerate(cells)
+        if cell.cell_type == "code" and "your turn: " in cell.source
+    ]
+    heads: list[str] = []
     for number in stubs:
-        head = [cell.source for cell in cells[:number] if cell.cell_type == "markdown"][-1]
-        assert head.startswith("## ") and re.search(r"\*Difficulty: .+ · \d+ minutes · .+\*", head)
+        head = [cell.source for cell in cells[:number] if cell.source.startswith("## ")][-1]
+        assert re.search(r"^\*Difficulty: .+ · \d+ minutes · .+\*$", head, flags=re.MULTILINE)
+        assert head not in heads
+        heads.append(head)
         assert '"""' in cells[number].source
         assert is_check(cells[number + 1])
         following = [cell.source for cell in cells[number + 2 :]]
