@@ -180,6 +180,13 @@ check("resize a mask", resize_mask)
 # </details>
 
 # %% [markdown]
+# <details><summary>It fails with "index ... is out of bounds"</summary>
+#
+# You round to the nearest whole number: 20.6 would be column 21, and of 21 columns the last has the number 20. The middle lies *in* pixel 20, whose number is 20.6 rounded down.
+#
+# </details>
+
+# %% [markdown]
 # <details><summary>It fails with "bilinear and then > 0 makes the thing larger"</summary>
 #
 # A smooth filter mixes neighbours, so that along the outline numbers between 0 and 1 stand on both sides. `> 0` takes them all, and the thing grows. A target should not depend on how it was resized.

@@ -113,6 +113,13 @@ check("the last real state", last_state)
 # </details>
 
 # %% [markdown]
+# <details><summary>It fails with "index 6 is out of bounds"</summary>
+#
+# A phrase of 6 words has its states at the places 0 to 5. How many words there are is one more than the place of the last.
+#
+# </details>
+
+# %% [markdown]
 # <details><summary>It fails with "the shape (4, 5) is wanted, (4, 4, 5) came"</summary>
 #
 # `word_feats[:, last]` takes *all* the places in `last` from *each* phrase. Put `torch.arange(len(word_feats))` in the place of the colon.
@@ -169,6 +176,13 @@ check("pool to a grid", pool_to_grid)
 # <details><summary>Hint 2</summary>
 #
 # `a // b` rounds down. `math.ceil(a / b)` rounds up, and so does `-(-a // b)`.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>It fails with torch's own "Expected reduction dim ..."</summary>
+#
+# A window was empty. Where $G > h$, $i\,h/G$ and $(i + 1)\,h/G$ often round *down* to the same number; the end is rounded up. Or your columns are cut with h: they are cut with w.
 #
 # </details>
 

@@ -264,7 +264,14 @@ check("Equation 1", sfm)
 # %% [markdown]
 # <details><summary>Hint 2</summary>
 #
-# `y.chunk(heads, dim=-1)` cuts the channels into pieces. Inside a head you need what you wrote in the first exercise, and then `weights @ v`. `F.scaled_dot_product_attention(q, k, v, attn_mask=keep)` does both in one, with `keep` True where looking is allowed.
+# `y.chunk(heads, dim=-1)` cuts the channels into pieces. Inside a head you need what you wrote in the first exercise, and then `weights @ v`. `F.scaled_dot_product_attention(q, k, v, attn_mask=keep)` does both in one, with `keep` of shape (B, 1, N), True where looking is allowed.
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>It fails with "mixes tokens and channels" or "your heads take channels in turn"</summary>
+#
+# A head keeps all tokens and takes C / heads channels that stand side by side. The numbers of a row lie in the order tokens, channels, so the channels are cut first, `y.view(B, N, heads, C // heads)`, and only then do the axes change places, `.transpose(1, 2)`. On the way back the other way round. `chunk` and `torch.cat` spare you both.
 #
 # </details>
 

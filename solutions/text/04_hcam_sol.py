@@ -262,7 +262,7 @@ check("HCAM", hcam)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Your functions from above do nearly all of it, if you have written them: `affinity` for each pair, `aggregate` with `torch.zeros` of C numbers as bias. What is new are the three sentence vectors, and which level, which sentence and which kernel meet in the gate of a pair.
+# Your functions from above do nearly all of it, if you have written them: `affinity` for each pair, `aggregate` with `torch.zeros` of C numbers as bias. `exchange` wants tensors, so `torch.stack(visual)` and the gates stacked to (3, 3, B, C, H, W) (those on the diagonal are not used), and gives one; `list(g)` makes of it what `aggregate` takes. What is new are the three sentence vectors, and which level, which sentence and which kernel meet in the gate of a pair.
 #
 # </details>
 

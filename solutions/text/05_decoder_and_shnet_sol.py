@@ -221,7 +221,7 @@ check("the loss on logits", bce)
 #
 # Every part is built. Call them in the order of Figure 2:
 #
-# 1. Backbone and projections see each *photo* once, and $L$ comes from the words. `image_index` says which photo an expression belongs to.
+# 1. Backbone and projections see each *photo* once, and $L$ comes from the words. `image_index` says which photo an expression belongs to. (Who shows the backbone a photo again for each of its expressions gets the same logits and passes the check. It is only more work.)
 # 2. SFM joins the three levels and $L$: it gives $f^v_i$ and $f^l_i$ for each level $i$.
 # 3. HCAM makes the context $G$ of them.
 # 4. ASPP and the up-sampling convolution make logits, and a last bilinear step brings these to the size of the photos, S x S, middles of pixels on middles of pixels.

@@ -32,6 +32,11 @@ class CheckFailed(AssertionError):
         return [f"\x1b[31mNot yet:\x1b[0m {self}"]
 
 
+def _call(answer: Callable[..., Any], *inputs: Any) -> Any:
+    __tracebackhide__ = True
+    return answer(*inputs)
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A reference, how to make inputs for it, and the mistakes that are known.
@@ -46,7 +51,7 @@ class Exercise:
     make_inputs: Callable[[random.Random], tuple]
     mistakes: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[Any, Any], tuple[Figure, str]] | None = None
-    ask: Callable[..., Any] = lambda answer, *inputs: answer(*inputs)
+    ask: Callable[..., Any] = _call
     tolerance: float = 1e-4
 
 
@@ -85,6 +90,7 @@ def check(name: str, answer: Any, seed: int | None = None) -> None:
         CheckFailed: the answer is wrong; the message says how.
         What the answer itself raises, NotImplementedError("your turn: ...") among it.
     """
+    __tracebackhide__ = True  # what an answer raises is shown in the answer, not on the way to it
     exercise = EXERCISES[name]
     if isinstance(exercise, Contest):
         told = exercise.play(answer, seed or 0)
@@ -101,6 +107,7 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> None:
     Raises:
         CheckFailed: with the name of the mistake if it is a known one.
     """
+    __tracebackhide__ = True
     source = random.Random(seed)
     for trial in range(TRIALS):
         torch.manual_seed(source.randrange(10**6))  # for answers that draw numbers themselves

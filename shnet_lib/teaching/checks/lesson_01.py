@@ -48,14 +48,22 @@ def polygon_mask(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     return _inside(polygon, np.arange(width) + 0.5, np.arange(height) + 0.5)
 
 
-def _inside(polygon: np.ndarray, x: np.ndarray, y: np.ndarray, closed: bool = True) -> np.ndarray:
-    """Points at all x (W,) and y (H,) -> (H, W) bool. `closed`: the last corner joins the first."""
+def _inside(
+    polygon: np.ndarray, x: np.ndarray, y: np.ndarray, closed: bool = True, odd: bool = True
+) -> np.ndarray:
+    """Points at all x (W,) and y (H,) -> (H, W) bool.
+
+    Args:
+        closed: the last corner joins the first.
+        odd: inside is what crosses an odd number of edges; False: what crosses any.
+    """
     y = y[:, None]  # (H, 1)
     inside = np.zeros((len(y), len(x)), dtype=bool)
     edges = zip(polygon, np.roll(polygon, -1, axis=0), strict=True)
     for (x1, y1), (x2, y2) in list(edges)[: len(polygon) if closed else -1]:
         passes = (y1 > y) != (y2 > y)  # (H, 1): the edge is at this height
-        inside ^= passes & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+        crossed = passes & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+        inside = inside ^ crossed if odd else inside | crossed
     return inside
 
 
@@ -78,6 +86,11 @@ add(
             "your polygon is open: an edge joins its last corner to its first": (
                 lambda polygon, h, w: _inside(
                     polygon, np.arange(w) + 0.5, np.arange(h) + 0.5, closed=False
+                )
+            ),
+            "you take whatever crosses an edge: inside is what crosses an *odd* number of them": (
+                lambda polygon, h, w: _inside(
+                    polygon, np.arange(w) + 0.5, np.arange(h) + 0.5, odd=False
                 )
             ),
             "you swapped x and y: x counts columns, y counts rows": (
@@ -153,6 +166,15 @@ def _resized(mask: np.ndarray, height: int, width: int, **how) -> np.ndarray:
     return F.interpolate(plane, size=(height, width), **how)[0, 0].numpy()
 
 
+def _rounded(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Places rounded to whole numbers; those behind the last pixel are taken back to it."""
+
+    def places(new: int, old: int) -> np.ndarray:
+        return np.round((np.arange(new) + 0.5) * old / new).astype(int).clip(max=old - 1)
+
+    return mask[places(height, mask.shape[0])][:, places(width, mask.shape[1])]
+
+
 add(
     LESSON,
     "resize a mask",
@@ -168,6 +190,9 @@ add(
             ),
             "you look from the new pixel's corner, which moves the thing: look from its middle": (
                 lambda mask, h, w: _resized(mask, h, w, mode="nearest") > 0
+            ),
+            "you round to the nearest number: a place of 3.7 lies in pixel 3, so round down": (
+                _rounded
             ),
             "that is blurred: a mask stays True and False": (
                 lambda mask, h, w: _resized(mask, h, w, mode="bilinear")

@@ -118,6 +118,9 @@ add(
             "you divide by T: padded words are out of your sum but still in the number of words": (
                 lambda word_feats, word_mask: _zeroed(word_feats, word_mask).mean(1)
             ),
+            "padding is still in your sum: only the words where word_mask is True count": (
+                lambda word_feats, word_mask: word_feats.sum(1) / word_mask.sum(1)[:, None]
+            ),
             "that is the sum: divide by the number of real words": (
                 lambda word_feats, word_mask: _zeroed(word_feats, word_mask).sum(1)
             ),
@@ -280,6 +283,14 @@ class _StaysInEvaluation(Frozen):
         network.requires_grad_(True)
 
 
+class _StaysWithoutGraph(_StaysInEvaluation):
+    """Nothing moves it, and its parameters ask for gradients all the same."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)
+
+
 def _without_momentum(network: nn.Module) -> nn.Module:
     for module in network.requires_grad_(False).modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -311,6 +322,9 @@ add(
             ),
             "evaluation mode stays, but the parameters learn: they still ask for gradients": (
                 _StaysInEvaluation
+            ),
+            "nothing moves it, but its parameters still ask for gradients: requires_grad_(False)": (
+                _StaysWithoutGraph
             ),
             "the statistics stay, but in training mode BatchNorm uses the batch's own": (
                 _without_momentum

@@ -61,6 +61,11 @@ def _mask_queries(query: Tensor, key: Tensor, word_mask: Tensor, value: float) -
     return scores.masked_fill(~keep[:, :, None], value).softmax(-1)
 
 
+def _real_tokens_shut(query: Tensor, key: Tensor, word_mask: Tensor) -> Tensor:
+    keep = _keep(word_mask, query.shape[1] - word_mask.shape[1])
+    return _scores(query, key).masked_fill(keep[:, None, :], float("-inf")).softmax(-1)
+
+
 def _words_first(query: Tensor, key: Tensor, word_mask: Tensor) -> Tensor:
     keep = _keep(word_mask, query.shape[1] - word_mask.shape[1])
     keep = keep.roll(word_mask.shape[1], dims=1)  # the words' part comes first
@@ -105,6 +110,8 @@ add(
             "your mask is inside out: word_mask is True at real words": (
                 lambda q, k, m: attention_weights(q, k, ~m)
             ),
+            "your mask is inside out: masked_fill writes where it is True, and all is shut but "
+            "padding": _real_tokens_shut,
             "queries and keys are swapped: row i holds what query i finds in every key": (
                 lambda q, k, m: attention_weights(k, q, m)
             ),
@@ -347,6 +354,39 @@ def _heads_scaled_alike(visual, word_feats, word_mask, positions, weights, heads
     return sfm(visual, word_feats, word_mask, positions, weaker, heads)
 
 
+def _with_other_heads(
+    cut: Callable[[Tensor, int], Tensor], join: Callable[[Tensor], Tensor]
+) -> Callable[..., Tensor]:
+    """Eq. 1 with heads cut from (B, N, C) to (heads, B, N, c), and joined, in another way."""
+
+    def answer(visual, word_feats, word_mask, positions, weights, heads):
+        x = _norm(_join(visual, word_feats)) + positions
+        split = [cut(x @ weights[name], heads) for name in ("query", "key", "value")]
+        mixed = [attention_weights(q, k, word_mask) @ v for q, k, v in zip(*split, strict=True)]
+        return join(torch.stack(mixed)) @ weights["out"]
+
+    return answer
+
+
+def _in_turn(y: Tensor, heads: int) -> Tensor:
+    """Channel 0 to the first head, channel 1 to the second, ..."""
+    return y.unflatten(-1, (-1, heads)).movedim(-1, 0)
+
+
+def _viewed(y: Tensor, heads: int) -> Tensor:
+    """The row of N * C numbers cut anew, so that a head has whole tokens in place of channels."""
+    return y.reshape(len(y), heads, y.shape[1], -1).transpose(0, 1)
+
+
+def _viewed_back(mixed: Tensor) -> Tensor:
+    heads, phrases, tokens, channels = mixed.shape
+    return mixed.transpose(0, 1).reshape(phrases, tokens, heads * channels)
+
+
+def _side_by_side(mixed: Tensor) -> Tensor:
+    return torch.cat(tuple(mixed), dim=-1)
+
+
 def _normed_by_sample_variance(joint: Tensor, positions: Tensor) -> Tensor:
     return (joint - joint.mean(-1, keepdim=True)) / joint.std(-1, keepdim=True) + positions
 
@@ -402,6 +442,21 @@ add(
                 lambda v, l_, mask, p, weights, heads: sfm(
                     v, l_, mask, p, weights | {"out": torch.eye(len(p[0]))}, heads
                 )
+            ),
+            "view(B, heads, N, ..) mixes tokens and channels: (B, N, heads, ..), then transpose": (
+                _with_other_heads(_viewed, _side_by_side)
+            ),
+            "view mixes tokens and channels, twice: (B, N, heads, ..), then transpose, and back": (
+                _with_other_heads(_viewed, _viewed_back)
+            ),
+            "your heads take channels in turn: each takes C / heads that stand side by side": (
+                _with_other_heads(_in_turn, _side_by_side)
+            ),
+            "your heads take channels in turn, and give them back so: cut piece after piece": (
+                _with_other_heads(_in_turn, lambda mixed: mixed.movedim(0, -1).flatten(-2))
+            ),
+            "your LayerNorm runs over all tokens: each token gets its own mean and variance": (
+                _variant(before=lambda joint, p: F.layer_norm(joint, joint.shape[1:]) + p)
             ),
             "your variance divides by C - 1: LayerNorm divides by C": (
                 _variant(before=_normed_by_sample_variance)

@@ -313,6 +313,10 @@ def _one_sentence(visual, words, word_mask, kernels, depth_kernel):
     return hcam(visual, [sum(words) / 3] * 3, word_mask, kernels, depth_kernel)
 
 
+def _first_sentence(visual, words, word_mask, kernels, depth_kernel):
+    return hcam(visual, [words[0]] * 3, word_mask, kernels, depth_kernel)
+
+
 def _received_passed_on(visual, words, word_mask, kernels, depth_kernel):
     return _one_after_the_other(visual, words, word_mask, kernels, depth_kernel, gate_sees_it=False)
 
@@ -377,6 +381,9 @@ add(
             ),
             "you use one sentence for all levels: each has its own reading of the words": (
                 _one_sentence
+            ),
+            "you use level 2's sentence for all levels: each has its own reading of the words": (
+                _first_sentence
             ),
             "you pass on what a level has just received: all three start from f^v": (
                 _received_passed_on

@@ -45,6 +45,11 @@ def _padded(context: Tensor, kernel: Tensor, rate: int, mode: str) -> Tensor:
     return F.conv2d(F.pad(context, [rate] * 4, mode=mode), kernel, dilation=rate)
 
 
+def _one_cell_apart(context: Tensor, kernel: Tensor, rate: int) -> Tensor:
+    height, width = context.shape[-2:]
+    return F.conv2d(F.pad(context, [rate] * 4), kernel)[..., :height, :width]
+
+
 def _to_the_right(context: Tensor, kernel: Tensor, rate: int) -> Tensor:
     return F.conv2d(F.pad(context, (0, 2 * rate, 0, 2 * rate)), kernel, dilation=rate)
 
@@ -67,6 +72,9 @@ add(
             ),
             "your kernel has no holes: its taps lie `rate` cells apart": (
                 lambda context, kernel, rate: atrous(context, kernel, 1)
+            ),
+            "you pad by `rate`, and your windows begin one cell apart: they begin `rate` apart": (
+                _one_cell_apart
             ),
             "your taps lie rate + 1 apart: the rate is their distance, not the cells between": (
                 lambda context, kernel, rate: atrous(context, kernel, rate + 1)
@@ -177,6 +185,7 @@ add(
 
 # --- the loss on logits ---------------------------------------------------------------------------
 
+LIMITS = (10, 12, 15, 16, 20, 25, 30, 40, 50, 60, 80, 88)
 EPSILONS = (1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 TOLERANCE = 1e-4
 
@@ -233,6 +242,10 @@ def _clamped(mask_logits: Tensor, target: Tensor, epsilon: float) -> Tensor:
     return _printed(mask_logits.sigmoid().clamp(epsilon, 1 - epsilon), target)
 
 
+def _limited(mask_logits: Tensor, target: Tensor, limit: float) -> Tensor:
+    return bce(mask_logits.clamp(-limit, limit), target)
+
+
 def _overflowing(mask_logits: Tensor, target: Tensor) -> Tensor:
     return (torch.log(1 + mask_logits.exp()) - mask_logits * target).mean()
 
@@ -266,6 +279,11 @@ add(
                 f"clamped at {epsilon:g}, probabilities hide the infinity: the worst mistakes have "
                 "no gradient": partial(_clamped, epsilon=epsilon)
                 for epsilon in EPSILONS
+            },
+            **{
+                f"clamped at {limit}, logits beyond it have no gradient: the worst mistakes teach "
+                "nothing": partial(_limited, limit=limit)
+                for limit in LIMITS
             },
             "an exponential overflows: 32 bits cannot hold exp(89), but exp(-|z|) is at most 1": (
                 _overflowing

@@ -54,6 +54,18 @@ def open_polygon(polygon, height, width):
     return mask
 
 
+def any_edge(polygon, height, width):
+    """Every point from which a walk to the right meets the outline at all."""
+    mask = np.zeros((height, width), dtype=bool)
+    for row in range(height):
+        for column in range(width):
+            x, y = column + 0.5, row + 0.5
+            for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], polygon[0]]):
+                if min(y1, y2) < y < max(y1, y2) and x < x1 + (y - y1) / (y2 - y1) * (x2 - x1):
+                    mask[row, column] = True
+    return mask
+
+
 def parts_of(segmentation, height, width):
     return [
         coco_mask.decode(coco_mask.frPyObjects([polygon], height, width))[:, :, 0]
@@ -89,6 +101,13 @@ def picked(mask, height, width, shift):
             column = int((j + shift) * mask.shape[1] / width)
             result[i, j] = mask[min(row, mask.shape[0] - 1), min(column, mask.shape[1] - 1)]
     return result
+
+
+def rounded_and_kept_inside(mask, height, width):
+    rows = [min(round((i + 0.5) * len(mask) / height), len(mask) - 1) for i in range(height)]
+    last = mask.shape[1] - 1
+    columns = [min(round((j + 0.5) * mask.shape[1] / width), last) for j in range(width)]
+    return np.array([[mask[row, column] for column in columns] for row in rows])
 
 
 def letters_and_digits(text):
@@ -128,6 +147,7 @@ MISTAKES = {
         "corner of the pixel": (lambda p, h, w: contains(p, h, w, shift=0), "corner"),
         "the far corner": (lambda p, h, w: contains(p, h, w, shift=1), None),
         "open": (open_polygon, "open"),
+        "any edge to the right": (any_edge, "whatever crosses an edge"),
         "x for y": (lambda p, h, w: contains(np.fliplr(p), h, w), "swapped x and y"),
         "the box": (
             lambda p, h, w: contains(
@@ -172,6 +192,7 @@ MISTAKES = {
         ),
         "upper left corner": (lambda m, h, w: picked(m, h, w, 0), "from its middle"),
         "lower right corner": (lambda m, h, w: picked(m, h, w, 1), None),
+        "rounded": (rounded_and_kept_inside, "you round"),
         "left blurred": (
             lambda m, h, w: at_size(m, h, w, mode="bilinear", align_corners=False),
             "True and False",

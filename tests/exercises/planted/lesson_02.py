@@ -63,6 +63,11 @@ class NoGradEval(NoGrad):
         self.eval()
 
 
+class NoGradStaysInEval(NoGradEval):
+    def train(self, mode=True):
+        return super().train(False)
+
+
 class EvalInForward(nn.Module):
     """Awake until it is used, and then not any more."""
 
@@ -178,6 +183,10 @@ MISTAKES = {
     "the mean of the real words": {
         "padding too": (lambda f, m: torch.einsum("btc->bc", f) / f.shape[1], "padding too"),
         "divided by T": (lambda f, m: torch.einsum("btc,bt->bc", f, m.float()) / 6, "divide by T"),
+        "padding in the sum": (
+            lambda f, m: torch.stack([x.sum(0) / n.sum() for x, n in zip(f, m)]),
+            "still in your sum",
+        ),
         "sum": (lambda f, m: f.masked_fill(~m[..., None], 0).sum(1), "the sum"),
         "the batch's words": (
             lambda f, m: torch.where(m[..., None], f, 0.0).sum(1) / m.float().sum(),
@@ -217,6 +226,7 @@ MISTAKES = {
         "no_grad alone": (NoGrad, "no_grad() stops gradients"),
         "no_grad and eval": (NoGradEval, "until model.train()"),
         "eval, but it learns": (LearnsInEval, "parameters learn"),
+        "no_grad and eval for good": (NoGradStaysInEval, "still ask for gradients"),
         "no momentum": (no_momentum, "uses the batch's own"),
         "nothing": (nn.Sequential, "froze nothing"),
         "gradients, and eval for the norms once": (

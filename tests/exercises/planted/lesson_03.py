@@ -138,9 +138,9 @@ def equation_1(
         valued = x if released else keyed
 
     def heads_of(y):
-        if split == "view":
+        if split in ("view", "view, joined well"):
             return y.reshape(batch, heads, -1, channels // heads)
-        if split == "interleaved":
+        if split in ("interleaved", "interleaved, and back"):
             return y.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
         return y.unflatten(-1, (heads, -1)).transpose(1, 2)
 
@@ -153,6 +153,8 @@ def equation_1(
     mixed = scores.softmax(-1) @ v
     if split == "view":
         fused = mixed.reshape(batch, -1, channels)
+    elif split == "interleaved, and back":
+        fused = mixed.permute(0, 2, 3, 1).flatten(2)
     else:
         fused = mixed.transpose(1, 2).flatten(2)
     fused = fused @ weights["out"] if out else fused
@@ -205,6 +207,14 @@ MISTAKES = {
         "queries and keys masked": (lambda *given: attention(*given, masked="both"), None),
         "mask in front": (lambda *given: attention(*given, front=True), "at the front"),
         "mask inside out": (lambda q, k, m: attention(q, k, ~m), "inside out"),
+        "all shut but padding": (
+            lambda q, k, m: (
+                (q @ k.mT / 5**0.5)
+                .masked_fill(~padding(m, 10)[:, None, :], float("-inf"))
+                .softmax(-1)
+            ),
+            "all is shut but padding",
+        ),
         "keys ask": (lambda q, k, m: attention(k, q, m), "swapped"),
         "scores": (lambda q, k, m: q @ k.mT / 5**0.5, None),
         "sigmoid": (lambda q, k, m: (q @ k.mT / 5**0.5).sigmoid(), None),
@@ -273,9 +283,11 @@ MISTAKES = {
         "sample variance": (changed(norm="sample variance"), "C - 1"),
         "one head": (lambda *given: equation_1(*given[:5], 1), "one head"),
         "words first": (changed(join="words first"), None),
-        "heads by view": (changed(split="view"), None),
-        "interleaved heads": (changed(split="interleaved"), None),
-        "LayerNorm over all tokens": (changed(norm="over all"), None),
+        "heads by view": (changed(split="view"), "tokens and channels, twice"),
+        "heads by view, joined well": (changed(split="view, joined well"), "view(B, heads"),
+        "interleaved heads": (changed(split="interleaved"), "side by side"),
+        "interleaved, and back": (changed(split="interleaved, and back"), "give them back so"),
+        "LayerNorm over all tokens": (changed(norm="over all"), "over all tokens"),
         "weights transposed": (
             lambda v, words, m, p, weights, h: equation_1(
                 v, words, m, p, {n: w.T for n, w in weights.items()}, h

@@ -323,6 +323,10 @@ MISTAKES = {
         "kernel of j": (changed(kernel_of="j"), "that of j"),
         "one kernel": (changed(kernel_of="0"), "first kernel"),
         "one sentence": (changed(one_sentence=True), "one sentence"),
+        "level 2's sentence": (
+            lambda v, w, m, k, d: whole(v, [w[0], w[0], w[0]], m, k, d),
+            "level 2's sentence",
+        ),
         "passed on": (changed(passed_on="later"), "just received"),
         "passed on at once": (changed(passed_on="at once"), "just received"),
         "itself missing": (changed(own=False), "is missing"),

@@ -196,6 +196,18 @@ MISTAKES = {
             "map grows",
         ),
         "no holes": (lambda x, w, rate: holes(x, w, rate, apart=1), "no holes"),
+        "windows one cell apart": (
+            lambda x, w, rate: sum(
+                torch.einsum(
+                    "bchw,oc->bohw",
+                    F.pad(x, [rate] * 4)[:, :, a : a + x.shape[2], b : b + x.shape[3]],
+                    w[:, :, a, b],
+                )
+                for a in range(3)
+                for b in range(3)
+            ),
+            "windows begin one cell apart",
+        ),
         "rate cells between": (lambda x, w, rate: holes(x, w, rate, apart=rate + 1), "rate + 1"),
         "rolled": (holes_by_rolling, "wrapped around"),
         "rolled the other way": (
@@ -275,7 +287,11 @@ MISTAKES = {
             "clamped at 1e-06",
         ),
         "odd epsilon": (lambda z, y: printed(z, y, log=lambda p: torch.log(p + 3e-5)), None),
-        "logits clamped": (lambda z, y: printed(z.clamp(-15, 15), y), None),
+        "logits clamped": (
+            lambda z, y: (torch.log1p(torch.exp(z.clamp(-30, 30))) - y * z.clamp(-30, 30)).mean(),
+            "clamped at 30, logits",
+        ),
+        "logits clamped, then as printed": (lambda z, y: printed(z.clamp(-15, 15), y), None),
         "exp overflows": (
             lambda z, y: (torch.log1p(torch.exp(z)) - y * z).mean(),
             "exponential overflows",
