@@ -237,3 +237,14 @@ def test_the_page_counts_and_links(tmp_path):
     assert "| [03_sfm](../exercises/03_sfm_ex.ipynb) | 1 of 2 | scale |" in page
     assert "| [04_hcam](../exercises/04_hcam_ex.ipynb) | 0 of 1 | affinity |" in page
     assert page.endswith("| together | **1 of 3** | |")
+
+
+def test_an_error_in_an_answer_is_shown_without_the_way_through_the_check():
+    def unsolved(scores):
+        raise NotImplementedError("your turn")
+
+    with pytest.raises(NotImplementedError) as raised:
+        judge(SOFTMAX, unsolved, 0)
+    frames = [entry.frame for entry in raised.traceback]
+    shown = [frame.code.name for frame in frames if "__tracebackhide__" not in frame.f_locals]
+    assert len(frames) > 2 and shown[-1] == "unsolved" and len(shown) == 2
