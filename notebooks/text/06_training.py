@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 06 · Training
 #
-# *Section 4.2, implementation details · 45 seconds on two CPU cores*
+# *Section 4.2, implementation details · 36 seconds on two CPU cores*
 #
 # **You need to know** what goes into SHNet and what comes out (lesson 05), and what a gradient is.
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 09 · Looking inside
 #
-# *Section 4.5, Figures 4 to 7 · 68 seconds on two CPU cores*
+# *Section 4.5, Figures 4 to 7 · 37 seconds on two CPU cores*
 #
 # **You need to know** what an attention map is and which four blocks it has ([03 · SFM](03_sfm.ipynb)), and what IoU means ([07 · Evaluation](07_evaluation.ipynb)).
 #

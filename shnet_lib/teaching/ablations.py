@@ -92,7 +92,8 @@ def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
     ax.set_yticks(range(len(found)), list(found))
     ax.invert_yaxis()
     ax.set_xlabel(f"overall IoU on val, in points, less {to}'s")
-    ax.legend(loc="upper left", bbox_to_anchor=(0, 1.0), fontsize=9)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=9, frameon=False)
+    ax.margins(y=0.15)
     ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
