@@ -30,6 +30,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from shnet_lib.model.shnet import CHOICES, ModelConfig
+from shnet_lib.teaching.ablations import estimate  # the interval, as the lesson has it
 from shnet_lib.teaching.checks import check
 
 # %% [markdown]
@@ -156,7 +157,7 @@ check("the baseline from parts", baseline)
 # </details>
 
 # %% [markdown]
-# <details><summary>It fails with "Sizes of tensors must match"</summary>
+# <details><summary>It fails with "must match the existing size" or "Sizes of tensors must match"</summary>
 #
 # One of the maps still has the images' I in front and another has the phrases' B. Choose with `image_index` before you concatenate.
 #
@@ -219,15 +220,12 @@ check("an interval over seeds", interval)
 
 
 # %%
-from shnet_lib.teaching.ablations import estimate  # the interval, as the lesson has it
-
-
 def is_clear(ours: dict[int, float], theirs: dict[int, float]) -> bool:
     """Whether one of two rows is clearly better, whichever.
 
     Args:
-        ours, theirs: seed -> overall IoU. They come in any order, and a seed may stand in one of
-            them alone; two seeds or more stand in both.
+        ours, theirs: seed -> overall IoU. They come in any order, and either may have seeds
+            that the other lacks; two seeds or more stand in both.
 
     Returns:
         True if the 95 % interval of the mean difference leaves zero out. `estimate(values)` has
