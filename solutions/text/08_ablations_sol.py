@@ -273,7 +273,7 @@ check("is the difference clear?", is_clear)
 #
 # $$\text{three } f^v_i\ (B, C, H, W),\ \text{three } f^l_i\ (B, T, C),\ \text{the word mask}\ (B, T) \;\longrightarrow\; G\ (B, C, H, W)$$
 #
-# and whatever makes one of the other is allowed: gates, attention, pooling, more layers or none. What decides with so few steps? You may look at `shnet_lib/model/fusion.py`, where Tables 2 and 4 have theirs. The check takes some ten seconds the first time and prints both scores. One seed is one run: before you believe a difference, ask for others with `check("the finale", MyFusion, seed=1)`.
+# and whatever makes one of the other is allowed: gates, attention, pooling, more layers or none. What decides with so few steps? You may look at `shnet_lib/model/fusion.py`, where Tables 2 and 4 have theirs. The check takes about twenty seconds on one core the first time in a notebook, most of them for what comes before the fusion, and a few seconds each time after that. It prints both scores. One seed is one run: before you believe a difference, ask for others with `check("the finale", MyFusion, seed=1)`.
 
 
 # %%
