@@ -15,7 +15,7 @@
 # %% [markdown]
 # # Exercise 07 · Evaluation
 #
-# *Belongs to [lesson 07](../notebooks/07_evaluation.ipynb) · five exercises · 40 minutes*
+# *Belongs to [lesson 07](../notebooks/07_evaluation.ipynb) · five exercises · 35 minutes*
 #
 # Write what is missing and run the check under it. A check tries your function on fresh random inputs each time; if it fails it says how. The fold-outs go from a hint to the whole solution.
 
@@ -172,7 +172,7 @@ check("precision@X", precision_at)
 # %% [markdown]
 # ## Every expression once
 #
-# *Difficulty: medium · 15 minutes · why: the most frequent mistake of an evaluation on several GPUs*
+# *Difficulty: easy · 10 minutes · why: the most frequent mistake of an evaluation on several GPUs*
 #
 # Two processes evaluate seven expressions in batches of two. Seven is odd, so the last batch is filled up with an expression that was measured before; samplers do this so that all processes do the same number of steps. Each row is a tuple `(expression, intersection, union)`. Collect them so that each expression counts once and none is missing.
 

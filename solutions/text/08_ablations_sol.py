@@ -30,6 +30,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from shnet_lib.model.shnet import CHOICES, ModelConfig
+from shnet_lib.teaching.ablations import estimate  # the interval, as the lesson has it
 from shnet_lib.teaching.checks import check
 
 # %% [markdown]
@@ -156,7 +157,7 @@ check("the baseline from parts", baseline)
 # </details>
 
 # %% [markdown]
-# <details><summary>It fails with "Sizes of tensors must match"</summary>
+# <details><summary>It fails with "must match the existing size" or "Sizes of tensors must match"</summary>
 #
 # One of the maps still has the images' I in front and another has the phrases' B. Choose with `image_index` before you concatenate.
 #
@@ -219,15 +220,12 @@ check("an interval over seeds", interval)
 
 
 # %%
-from shnet_lib.teaching.ablations import estimate  # the interval, as the lesson has it
-
-
 def is_clear(ours: dict[int, float], theirs: dict[int, float]) -> bool:
     """Whether one of two rows is clearly better, whichever.
 
     Args:
-        ours, theirs: seed -> overall IoU. They come in any order, and a seed may stand in one of
-            them alone; two seeds or more stand in both.
+        ours, theirs: seed -> overall IoU. They come in any order, and either may have seeds
+            that the other lacks; two seeds or more stand in both.
 
     Returns:
         True if the 95 % interval of the mean difference leaves zero out. `estimate(values)` has
@@ -275,7 +273,7 @@ check("is the difference clear?", is_clear)
 #
 # $$\text{three } f^v_i\ (B, C, H, W),\ \text{three } f^l_i\ (B, T, C),\ \text{the word mask}\ (B, T) \;\longrightarrow\; G\ (B, C, H, W)$$
 #
-# and whatever makes one of the other is allowed: gates, attention, pooling, more layers or none. What decides with so few steps? You may look at `shnet_lib/model/fusion.py`, where Tables 2 and 4 have theirs. The check takes some ten seconds the first time and prints both scores. One seed is one run: before you believe a difference, ask for others with `check("the finale", MyFusion, seed=1)`.
+# and whatever makes one of the other is allowed: gates, attention, pooling, more layers or none. What decides with so few steps? You may look at `shnet_lib/model/fusion.py`, where Tables 2 and 4 have theirs. The check takes about twenty seconds on one core the first time in a notebook, most of them for what comes before the fusion, and a few seconds each time after that. It prints both scores. One seed is one run: before you believe a difference, ask for others with `check("the finale", MyFusion, seed=1)`.
 
 
 # %%

@@ -275,7 +275,7 @@ check("what kind of failure", kind_of_answer)
 # %% [markdown]
 # <details><summary>It fails with "in result[2]: ..."</summary>
 #
-# The check hands your function several answers to one scene, and counts them from 0: an empty one, a few pixels, one on the line of 0.7, a part of the target, another thing, another thing and a small one, target and another thing, the ground, everything, and pieces of two things.
+# The check hands your function several answers to one scene, and counts them from 0: an empty one, a few pixels, one on the line of 0.7, a part of the target, another thing, another thing and a small one, target and another thing, the ground, everything, pieces of two things, a part on the line of 0.3, a part of another thing on the line of 0.5, exactly half of two things, a little less than half of the target beside a larger share of another thing, and the target with much ground around it.
 #
 # </details>
 

@@ -10,6 +10,7 @@ name the one that was made. `add` makes a check known; those of lesson 03 stand 
 
 import copy
 import random
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,9 +130,14 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> None:
 
 
 def _makes(exercise: Exercise, mistake: Any, inputs: tuple, found: Any) -> bool:
-    """Whether a known mistake gives what was found. A mistake may be impossible on some inputs."""
+    """Whether a known mistake gives what was found. A mistake may be impossible on some inputs.
+
+    What it warns of is kept from the learner, who may have made another one.
+    """
     try:
-        made = exercise.ask(mistake, *copy.deepcopy(inputs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = exercise.ask(mistake, *copy.deepcopy(inputs))
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError):
         return False
     return difference(made, found, exercise.tolerance) is None
@@ -144,8 +150,11 @@ def difference(target: Any, found: Any, tolerance: float) -> str | None:
     kind (whole, floating, bool) are not told apart. Sequences and dicts agree if their items do.
     """
     if isinstance(target, Mapping):
-        if not isinstance(found, Mapping) or target.keys() != found.keys():
-            return f"a dict with the keys {sorted(map(str, target))} is wanted"
+        wanted = f"a dict with the keys {sorted(target, key=str)} is wanted"
+        if not isinstance(found, Mapping):
+            return f"{wanted}, not {_kind(found)}"
+        if target.keys() != found.keys():
+            return f"{wanted}, those of yours are {sorted(found, key=str)}"
         parts = [(f"[{key!r}]", target[key], found[key]) for key in target]
     elif isinstance(target, Sequence) and not isinstance(target, str):
         if not isinstance(found, Sequence) or isinstance(found, str):

@@ -54,6 +54,12 @@ add(
                     initial * (1 - (step / (each * epochs)) ** POWER)
                 )
             ),
+            "T is the steps of the whole run: yours are those of one epoch": (
+                lambda step, each, epochs, initial: poly_rate(step, each, 1, initial)
+            ),
+            "T is a number of steps: yours is a number of epochs": (
+                lambda step, each, epochs, initial: poly_rate(step, 1, epochs, initial)
+            ),
             "that is a straight line: raise the bracket to the power of 0.7": (
                 lambda step, each, epochs, initial: poly_rate(step, each, epochs, initial, 1.0)
             ),
@@ -301,6 +307,26 @@ def _accumulated_with(
     return train
 
 
+def _divided_by_all(
+    network: nn.Module,
+    micro_batches: list[Batch],
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    accumulate: int,
+) -> None:
+    for number, batch in enumerate(micro_batches, start=1):
+        loss = F.binary_cross_entropy_with_logits(network(batch), batch["target"])
+        (loss / len(micro_batches)).backward()
+        if number % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+
+
+def _in_train_mode(network: nn.Module, *others: Any) -> None:
+    train_accumulated(network.train(), *others)
+
+
 def _micro_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch], int]:
     """Weights, micro-batches for two or three steps, how many make a step."""
     torch.manual_seed(source.randrange(10**6))
@@ -363,6 +389,9 @@ add(
                     steps_at=lambda number, accumulate: (number - 1) % accumulate == 0
                 )
             ),
+            "you divide by the number of all micro-batches: the mean is that of one step, of "
+            "accumulate of them": _divided_by_all,
+            "you changed the modes: leave them as they are": _in_train_mode,
             "you step once, at the end: each accumulate micro-batches are a step": (
                 lambda network, micro_batches, optimizer, schedule, accumulate: train_accumulated(
                     network, micro_batches, optimizer, schedule, len(micro_batches)
@@ -511,6 +540,15 @@ def _load_parameters(run: SmallRun, saved: dict[str, Any]) -> None:
     run.network.load_state_dict(saved["network"], strict=False)
 
 
+def _save_with_seed(run: SmallRun) -> dict[str, Any]:
+    return save_run(run) | {"seed": torch.initial_seed()}
+
+
+def _own_seed_again(run: SmallRun, saved: dict[str, Any]) -> None:
+    load_run(run, {name: value for name, value in saved.items() if name != "seed"})
+    torch.manual_seed(saved["seed"])
+
+
 def _seed_again(run: SmallRun, saved: dict[str, Any]) -> None:
     load_run(run, saved)
     torch.manual_seed(0)
@@ -536,6 +574,10 @@ add(
             "you set a seed: the random numbers have to go on from where they were": (
                 save_run,
                 _seed_again,
+            ),
+            "you set a seed, the run's own: the random numbers go on from where they were": (
+                _save_with_seed,
+                _own_seed_again,
             ),
             "the network is not back: its state_dict() is the first thing to save": (
                 _forgetting("network")

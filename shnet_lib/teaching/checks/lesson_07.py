@@ -53,10 +53,11 @@ def precision_at(intersection: np.ndarray, union: np.ndarray, threshold: float) 
 
 
 def _counts_on_the_line(source: random.Random) -> tuple[np.ndarray, np.ndarray, float]:
-    """As _counts, with one IoU that *is* the threshold."""
+    """As _counts, with one IoU that *is* the threshold, and a hit that is not perfect."""
     intersection, union = _counts(source)
     threshold = source.choice([0.5, 0.75])
     intersection[0], union[0] = int(threshold * 40), 40
+    intersection[1], union[1] = source.randrange(240, 295), 300
     return intersection, union, threshold
 
 
@@ -84,6 +85,9 @@ add(
             "your union is the target alone: pixels that were marked wrongly belong to it too": (
                 lambda p, t: (int((p & t).sum()), int(t.sum()))
             ),
+            "your union leaves out the pixels of both masks: they are in either, too": (
+                lambda p, t: (int((p & t).sum()), int((p ^ t).sum()))
+            ),
             "your intersection counts the background that both leave out: only marked pixels do": (
                 lambda p, t: (int((p == t).sum()), int((p | t).sum()))
             ),
@@ -104,6 +108,9 @@ add(
             "you divide by U without I's pixels: the union already holds the intersection": (
                 lambda i, u: float(i.sum() / (i.sum() + u.sum()))
             ),
+            "that is in per cent: a share between 0 and 1 is wanted": (
+                lambda i, u: 100 * overall_iou(i, u)
+            ),
         },
     ),
 )
@@ -120,6 +127,9 @@ add(
             "you took the median: one expression in the middle would decide": (
                 lambda i, u: float(np.median(i / u))
             ),
+            "that is in per cent: a share between 0 and 1 is wanted": (
+                lambda i, u: 100 * mean_iou(i, u)
+            ),
         },
     ),
 )
@@ -133,11 +143,17 @@ add(
             "an IoU of exactly X is no hit: the paper says greater than": (
                 lambda i, u, x: float((i / u >= x).mean())
             ),
+            "that is the mean IoU of the hits: their share among all is wanted": (
+                lambda i, u, x: float((i / u)[i / u > x].mean())
+            ),
             "you compare the intersection with X: divide it by the union first": (
                 lambda i, u, x: float((i > x).mean())
             ),
             "that is a count: divide by the number of expressions": (
                 lambda i, u, x: float((i / u > x).sum())
+            ),
+            "that is in per cent: a share between 0 and 1 is wanted": (
+                lambda i, u, x: 100 * precision_at(i, u, x)
             ),
         },
     ),

@@ -196,6 +196,17 @@ add(
             "your sentence is a mean over padding too: only real words count": (
                 _baseline_with(average=lambda word_feats, word_mask: word_feats.mean(1))
             ),
+            "you add up the real words and divide by all T places: divide by how many are real": (
+                _baseline_with(
+                    average=lambda word_feats, word_mask: (word_feats * word_mask[..., None]).mean(
+                        1
+                    )
+                )
+            ),
+            "your sentence is the state at the last place, often padding: the baseline takes the "
+            "mean of the real words": (
+                _baseline_with(average=lambda word_feats, word_mask: word_feats[:, -1])
+            ),
             "your sentence is the last word's state: the baseline takes the mean of the words": (
                 _baseline_with(average=_last_state)
             ),
@@ -277,6 +288,15 @@ add(
             "that is the whole width: half of it stands on each side of the mean": (
                 lambda values: (interval(values)[0], 2 * interval(values)[1])
             ),
+            "those are the interval's two ends: the mean and half of the width are wanted": (
+                lambda values: (
+                    interval(values)[0] - interval(values)[1],
+                    interval(values)[0] + interval(values)[1],
+                )
+            ),
+            "your half width is negative: t has 2.5 % above it, so 0.975 below it": (
+                lambda values: (interval(values)[0], -interval(values)[1])
+            ),
         },
         tolerance=1e-6,
     ),
@@ -305,7 +325,7 @@ def _by_place(ours: Runs, theirs: Runs) -> bool:
 def _two_rows(
     source: random.Random, day: float, gain: float, kind: tuple[bool, bool, bool]
 ) -> tuple[Runs, Runs]:
-    """Runs of two rows, drawn until they are of a kind.
+    """Runs of two rows, drawn until they are of a kind. Each row has a seed that the other lacks.
 
     Args:
         day: how far a seed moves both rows together.
@@ -313,10 +333,10 @@ def _two_rows(
         kind: is their difference clear, do their intervals overlap, would it seem clear by place?
     """
     while True:
-        seeds = source.sample(range(10), source.randrange(4, 7))
+        seeds = source.sample(range(10), source.randrange(5, 8))
         common = {seed: 0.55 + source.gauss(0, day) for seed in seeds}
         ours = {seed: common[seed] + gain + source.gauss(0, 0.004) for seed in seeds[1:]}
-        theirs = {seed: common[seed] + source.gauss(0, 0.004) for seed in sorted(seeds)}
+        theirs = {seed: common[seed] + source.gauss(0, 0.004) for seed in sorted(seeds[:-1])}
         if (is_clear(ours, theirs), _overlap(ours, theirs), _by_place(ours, theirs)) == kind:
             return ours, theirs
 
@@ -349,6 +369,9 @@ add(
                 lambda ours, theirs: (
                     is_clear(ours, theirs) and mean(ours.values()) > mean(theirs.values())
                 )
+            ),
+            "you answer whether zero lies inside: a clear difference leaves it out": (
+                lambda ours, theirs: not is_clear(ours, theirs)
             ),
             "means alone always differ: ask whether the interval leaves zero out": (
                 lambda ours, theirs: mean(ours.values()) != mean(theirs.values())

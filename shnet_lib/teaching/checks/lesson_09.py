@@ -65,6 +65,12 @@ def _one_scale_for_all(attention: Tensor, word_mask: Tensor, height: int, width:
     return maps / maps.sum((1, 2, 3), keepdim=True)
 
 
+def _scaled_over_words(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
+    given = attention.mean(1)[:, height * width :, : height * width]
+    given = given / given.sum(1, keepdim=True)
+    return (given * word_mask[..., None]).unflatten(-1, (height, width))
+
+
 def _brightest_is_1(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
     maps = words_over_pixels(attention, word_mask, height, width)
     return maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)
@@ -100,6 +106,9 @@ add(
             "your maps do not sum to 1: divide by what the word gives to pixels": (_unscaled),
             "all words of a phrase share one sum: scale the map of each word by its own": (
                 _one_scale_for_all
+            ),
+            "you divide by the sum over the words: a word's map is to sum to 1 over the pixels": (
+                _scaled_over_words
             ),
             "your brightest cell is 1: each map's *sum* has to be 1": _brightest_is_1,
             "you take a softmax of shares: they are one already; divide by their sum": (
@@ -171,9 +180,8 @@ add(
             "those are shares, not lifts: a large thing gets more, so divide by its mean cover": (
                 _differences(_shares)
             ),
-            "you divide by the sum of the cover: an even look gives 1 / HW to each cell": (
-                _differences(_means_on)
-            ),
+            "that is HW times too small: what an even look would give is the mean, not the sum of "
+            "the cover": (_differences(_means_on)),
             "you moved looks and things together: keep the look, exchange the thing": (
                 lambda looks, covers, p: _lift(looks, covers) - _lift(looks[p], covers[p])
             ),
@@ -188,6 +196,20 @@ add(
             ),
             "your difference is the wrong way round: own thing less control": (
                 lambda looks, covers, p: -beyond_control(looks, covers, p)
+            ),
+            "you divide both shares by one thing's cover: each thing has its own": (
+                lambda looks, covers, p: (
+                    (_shares(looks, covers) - _shares(looks, covers[p])) / covers.mean((1, 2))
+                )
+            ),
+            "you divide by one mean for all things: each thing has its own": (
+                lambda looks, covers, p: _differences(_shares)(looks, covers, p) / covers.mean()
+            ),
+            "you divide the lifts: subtract the control's": (
+                lambda looks, covers, p: _lift(looks, covers) / _lift(looks, covers[p])
+            ),
+            "your control is the word whose partner k is: it is word partner[k]": (
+                lambda looks, covers, p: beyond_control(looks, covers, np.argsort(p))
             ),
             "you count cells that are touched: a cell half covered counts by half": (
                 lambda looks, covers, p: beyond_control(looks, (covers > 0).astype(float), p)
@@ -276,7 +298,7 @@ add(
 
 
 def _scene_and_answers(source: random.Random) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ten answers (10, H, W) to a scene of two things, a small one and the ground; the target.
+    """Fifteen answers (15, H, W) to a scene of two things, a small one and the ground; the target.
 
     Each thing stands in a quarter of its own of 40 x 44 pixels: the target 10 x 10, the other 9 x
     10, the small one 4 x 5.
@@ -306,6 +328,11 @@ def _scene_and_answers(source: random.Random) -> tuple[np.ndarray, np.ndarray, i
         ground,
         np.ones_like(target),
         _first(target, 20) | _first(other, 20),
+        _first(target, 30),  # an IoU of 0.3
+        _first(other, 45),  # an IoU of 0.5 with another thing
+        _first(target, 50) | _first(other, 45),  # half of both
+        _first(target, 46) | _first(other, 49),  # IoUs of 0.31 and 0.36
+        target | _first(ground, 110),  # most of it lies on the ground, which it does not fit
     ]
     return np.stack(answers), elements, order.index(0)
 
@@ -327,6 +354,10 @@ def kind_of_answer(
     order: tuple[str, ...] = ORDER,
     least: float = 0.005,
     line: Callable = np.greater_equal,
+    half: Callable = np.greater_equal,
+    above: Callable = np.greater,
+    fits_by_pixels: bool = False,
+    fits_at_all: bool = False,
     touched: bool = False,
     of_answer: bool = False,
 ) -> str:
@@ -337,13 +368,13 @@ def kind_of_answer(
     shared = (elements & answer).sum((1, 2))
     ious = shared / (elements | answer).sum((1, 2))
     covered = shared / (max(answer.sum(), 1) if of_answer else elements.sum((1, 2)))
-    closest = int(ious.argmax())
+    closest = int((shared if fits_by_pixels else ious).argmax())
     holds = {
         "nothing": answer.mean() < least,
         "right": line(ious[target], 0.7),
-        "another thing": closest != target and ious[closest] > 0.5,
-        "several things": ((covered > 0) if touched else (covered >= 0.5)).sum() >= 2,
-        "poor outline": closest == target and ious[target] >= 0.3,
+        "another thing": closest != target and above(ious[closest], 0.5),
+        "several things": ((covered > 0) if touched else half(covered, 0.5)).sum() >= 2,
+        "poor outline": (fits_at_all or closest == target) and ious[target] >= 0.3,
     }
     return next((kind for kind in order if holds[kind]), "in between")
 
@@ -354,7 +385,8 @@ def _with(**changes) -> Callable[..., str]:
 
 def _by_target_alone(answer: np.ndarray, elements: np.ndarray, target: int) -> str:
     """Whatever fits the target badly is taken for another thing."""
-    kind = kind_of_answer(answer, elements, target, order=("nothing", "right", "poor outline"))
+    order = ("nothing", "right", "poor outline")
+    kind = kind_of_answer(answer, elements, target, order=order, fits_at_all=True)
     return "another thing" if kind == "in between" else kind
 
 
@@ -381,6 +413,16 @@ add(
             ),
             "you divide by the answer's pixels: half of the *element* has to be marked": (
                 _with(of_answer=True)
+            ),
+            "an IoU of exactly 0.5 is not above 0.5: that is not yet another thing": (
+                _with(above=np.greater_equal)
+            ),
+            "exactly half of an element counts: half or more": _with(half=np.greater),
+            "what it fits best has the highest IoU, not the most shared pixels": (
+                _with(fits_by_pixels=True)
+            ),
+            "a poor outline asks for two: the target fits best, and its IoU is 0.3 or more": (
+                _with(fits_at_all=True)
             ),
             "a low IoU with the target is not yet another thing: one has to fit, above 0.5": (
                 _by_target_alone

@@ -329,6 +329,15 @@ def seeded(run, saved):
     torch.manual_seed(0)
 
 
+def save_first_seed(run):
+    return save_all(run) | {"rng": torch.initial_seed()}
+
+
+def first_seed(run, saved):
+    load_all(run, saved | {"rng": torch.get_rng_state()})
+    torch.manual_seed(saved["rng"])
+
+
 def rate_alone(run, saved):
     load_all(run, saved | {"optimizer": run.optimizer.state_dict()})
     run.optimizer.param_groups[0]["lr"] = run.schedule.get_last_lr()[0]
@@ -395,6 +404,14 @@ MISTAKES = {
             lambda step, each, epochs, initial: (initial * (1 - step / each / epochs)) ** 0.7,
             None,
         ),
+        "one epoch's steps": (
+            lambda step, each, epochs, initial: initial * (1 - step / each) ** 0.7,
+            "those of one epoch",
+        ),
+        "epochs for steps": (
+            lambda step, each, epochs, initial: initial * (1 - step / epochs) ** 0.7,
+            "a number of epochs",
+        ),
         "a constant factor": (lambda step, each, epochs, initial: initial * 0.7**step, None),
     },
     "one training step": {
@@ -430,7 +447,11 @@ MISTAKES = {
         "schedule each": (schedule_each, "not micro-batches"),
         "steps at 0": (steps_at_zero, "counted from 0"),
         "one step at the end": (one_step, "you step once"),
-        "divided by all": (divided_by_all, None),
+        "divided by all": (divided_by_all, "all micro-batches"),
+        "train()": (
+            lambda network, *others: one_graph_a_step(network.train(), *others),
+            "changed the modes",
+        ),
     },
     "stop and go on": {
         "weights alone": (weights_alone(), "not a run"),
@@ -441,6 +462,7 @@ MISTAKES = {
         "the epoch without the batch": ((save_all, only_the_epoch), "the place in the data"),
         "no random state": (load_all_but("rng"), "random numbers are others"),
         "a seed": ((save_all, seeded), "you set a seed"),
+        "the first seed": ((save_first_seed, first_seed), "you set a seed, the run's own"),
         "no network": (load_all_but("network"), "not back"),
         "no buffers": (parameters_alone(), "buffers"),
         "objects": (objects(), "not the object"),

@@ -14,7 +14,7 @@ MISTAKES = {
             "background",
         ),
         "swapped": (lambda p, t: ((p | t).sum(), (p & t).sum()), "comes first"),
-        "exclusive or for union": (lambda p, t: ((p & t).sum(), (p ^ t).sum()), None),
+        "exclusive or for union": (lambda p, t: ((p & t).sum(), (p ^ t).sum()), "leaves out"),
         "all pixels for union": (lambda p, t: ((p & t).sum(), p.size), None),
     },
     "overall IoU": {
@@ -25,13 +25,13 @@ MISTAKES = {
         ),
         "whole numbers": (lambda i, u: i.sum() // u.sum(), None),
         "upside down": (lambda i, u: u.sum() / max(i.sum(), 1), None),
-        "per cent": (lambda i, u: 100 * i.sum() / u.sum(), None),
+        "per cent": (lambda i, u: 100 * i.sum() / u.sum(), "per cent"),
     },
     "mean IoU": {
         "overall for mean": (lambda i, u: i.sum() / u.sum(), "overall IoU"),
         "median": (lambda i, u: sorted(i / u)[2] / 2 + sorted(i / u)[3] / 2, "median"),
         "sum": (lambda i, u: (i / u).sum(), None),
-        "per cent": (lambda i, u: 100 * (i / u).mean(), None),
+        "per cent": (lambda i, u: 100 * (i / u).mean(), "per cent"),
     },
     "precision@X": {
         "greater or equal": (
@@ -40,6 +40,11 @@ MISTAKES = {
         ),
         "intersection against X": (lambda i, u, x: np.mean(i > x), "divide it by the union"),
         "a count": (lambda i, u, x: sum(a / b > x for a, b in zip(i, u)), "a count"),
+        "per cent": (lambda i, u, x: 100 * np.mean(i / u > x), "per cent"),
+        "mean IoU of the hits": (
+            lambda i, u, x: np.mean([a / b for a, b in zip(i, u) if a / b > x]),
+            "mean IoU of the hits",
+        ),
         "misses for hits": (lambda i, u, x: (i / u <= x).mean(), None),
         "mean of the hits": (lambda i, u, x: np.where(i / u > x, i / u, 0).mean(), None),
     },

@@ -75,6 +75,19 @@ def last_word(parts, levels, image_index, words, word_mask):
     return parts.upsample(parts.aspp(parts.mix(torch.cat(visual + [tiled] * 3, 1))))
 
 
+def last_place(parts, levels, image_index, words, word_mask):
+    visual = [p(level)[image_index] for p, level in zip(parts.projections, levels)]
+    tiled = parts.word_encoder(words)[:, -1, :, None, None].expand(-1, -1, 3, 3)
+    return parts.upsample(parts.aspp(parts.mix(torch.cat(visual + [tiled] * 3, 1))))
+
+
+def divided_by_all_places(parts, levels, image_index, words, word_mask):
+    visual = [p(level)[image_index] for p, level in zip(parts.projections, levels)]
+    real = parts.word_encoder(words) * word_mask.unsqueeze(-1)
+    tiled = (real.sum(1) / words.shape[1])[:, :, None, None].expand(-1, -1, 3, 3)
+    return parts.upsample(parts.aspp(parts.mix(torch.cat(visual + [tiled] * 3, 1))))
+
+
 def pair_by_pair(parts, levels, image_index, words, word_mask):
     tiled = sentence_of(parts, words, word_mask).expand(-1, -1, 3, 3)
     joined = [
@@ -263,6 +276,8 @@ MISTAKES = {
     "the baseline from parts": {
         "mean over padding": (mean_over_padding, "mean over padding"),
         "last word": (last_word, "last word's state"),
+        "last place": (last_place, "the last place"),
+        "divided by all places": (divided_by_all_places, "divide by all T places"),
         "pair by pair": (pair_by_pair, "another order"),
         "levels backwards": (backwards, "wrong way round"),
         "no ASPP": (no_aspp, "ASPP is missing"),
@@ -278,7 +293,8 @@ MISTAKES = {
         "one side": (with_factor(lambda n: stats.t.ppf(0.95, n - 1)), "0.975"),
         "n degrees": (with_factor(lambda n: stats.t.ppf(0.975, n)), "degrees of freedom"),
         "whole width": (with_factor(lambda n: 2 * student(n)), "whole width"),
-        "from low to high": (from_low_to_high, None),
+        "from low to high": (from_low_to_high, "two ends"),
+        "the lower tail": (with_factor(lambda n: stats.t.ppf(0.025, n - 1)), "is negative"),
     },
     "is the difference clear?": {
         "do the intervals overlap?": (intervals_apart, "overlap"),
@@ -290,6 +306,13 @@ MISTAKES = {
             ),
             "means alone",
         ),
+        "the seeds of ours": (
+            lambda ours, theirs: zero_outside(
+                ours, theirs | {seed: 0.0 for seed in ours if seed not in theirs}
+            ),
+            None,
+        ),
+        "zero inside": (lambda *rows: not zero_outside(*rows), "zero lies inside"),
         "runs as if they had nothing in common": (welch, None),
     },
     "the finale": {

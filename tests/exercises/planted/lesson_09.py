@@ -112,6 +112,21 @@ def by_target_alone(answer, elements, target):
     return "right" if iou >= 0.7 else "poor outline" if iou >= 0.3 else "another thing"
 
 
+def by_pixels(answer, elements, target):
+    """What shares most pixels is taken for what fits best."""
+    told = kind(answer, elements, target)
+    most = np.array([(element & answer).sum() for element in elements]).argmax()
+    if told == "poor outline" and most != target:
+        return "in between"
+    return told
+
+
+def any_outline(answer, elements, target):
+    told = kind(answer, elements, target)
+    iou = (answer & elements[target]).sum() / (answer | elements[target]).sum()
+    return "poor outline" if told == "in between" and iou >= 0.3 else told
+
+
 MISTAKES = {
     "where each word looks": {
         "each head scaled": (changed(heads="scaled"), "scale each head"),
@@ -128,6 +143,14 @@ MISTAKES = {
         "down the columns": (changed(grid="columns"), "down the columns"),
         "words first": (changed(rows="words first"), "words came first"),
         "padding kept": (changed(pad=False), "padded words"),
+        "one sum for each pixel": (
+            lambda a, m, h, w: (
+                (given := maps(a, m, h, w, scale="", pad=False))
+                / given.sum(1, keepdim=True)
+                * m[..., None, None]
+            ),
+            "sum over the words",
+        ),
         "first head": (changed(heads="first"), None),
         "flat": (lambda *given: maps(*given).flatten(2), None),
         "width and height swapped": (
@@ -163,15 +186,15 @@ MISTAKES = {
                 gains(looks, covers, p, control=False)
                 / (gains(looks, covers, p, control=False) - gains(looks, covers, p))
             ),
-            None,
+            "divide the lifts",
         ),
         "one fair share for all": (
             lambda looks, covers, p: gains(looks, covers, p, fair=False) / covers.mean(),
-            None,
+            "one mean for all",
         ),
         "partners the other way": (
             lambda looks, covers, p: gains(looks, covers, np.argsort(p)),
-            None,
+            "whose partner k is",
         ),
     },
     "the failing family": {
@@ -212,6 +235,9 @@ MISTAKES = {
         "touched": (sorted_by(half=1e-9), "are touched"),
         "half of the answer": (sorted_by(share="answer"), "of the *element*"),
         "the target alone": (by_target_alone, "not yet another thing"),
+        "fits by pixels": (by_pixels, "most shared pixels"),
+        "more than half": (sorted_by(half=0.5001), "exactly half"),
+        "any outline": (any_outline, "fits best, and its IoU"),
         "numbers for kinds": (lambda *given: len(kind(*given)), None),
         "always right": (lambda *given: "right", None),
         "all of the element": (sorted_by(half=1.01), None),
