@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from shnet_lib.data.dataset import resize_and_normalize
 from shnet_lib.data.text import tokenize
 from shnet_lib.training.checkpoint import TrainedSHNet
-from shnet_lib.training.evaluate import THRESHOLD, probability_at
+from shnet_lib.training.evaluate import THRESHOLD, evaluating, probability_at
 
 ARRAY_FORMS = "(H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA"
 
@@ -72,12 +72,9 @@ def predict(
         "words": ids,  # (1, T)
         "word_mask": torch.ones_like(ids, dtype=torch.bool),
     }
-    was_training = trained.network.training
-    trained.network.eval()
-    with torch.inference_mode():
+    with evaluating(trained.network), torch.inference_mode():
         mask_logits = trained.network(batch).float()  # (1, S, S)
         probability = probability_at(mask_logits, (height, width))[0].cpu().numpy()  # (H, W)
-    trained.network.train(was_training)
     unknown = [word for word in vocabulary.unknown(text) if word in words]
     return Prediction(probability > threshold, probability, words, unknown)
 

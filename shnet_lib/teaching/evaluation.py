@@ -15,7 +15,7 @@ from torch import Tensor
 from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ImageBatchSampler, collate
 from shnet_lib.training.checkpoint import TrainedSHNet
-from shnet_lib.training.evaluate import compare_original, resize_plane
+from shnet_lib.training.evaluate import compare_original, evaluating, resize_plane
 from shnet_lib.training.metrics import intersection_and_union, mean_iou, overall_iou
 
 
@@ -39,16 +39,13 @@ def collect_answers(
     sampler = ImageBatchSampler(dataset, batch_size, batch_size, training=False)
     logits: list[Tensor] = [torch.empty(0)] * len(dataset)
     targets = list(logits)
-    was_training = trained.network.training
-    trained.network.eval()
-    with torch.no_grad():
+    with evaluating(trained.network), torch.no_grad():
         for keys in sampler:
             batch = collate([dataset[key] for key in keys])
             found = trained.network(batch).float()  # (B, S, S)
             order = batch["expression_index"].tolist()
             for i, mask_logits, target in zip(order, found, batch["targets"], strict=True):
                 logits[i], targets[i] = mask_logits, target
-    trained.network.train(was_training)
     return Answers(list(expressions), torch.stack(logits), targets)
 
 

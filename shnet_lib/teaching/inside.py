@@ -12,6 +12,7 @@ from shnet_lib.model.features import average_words
 from shnet_lib.model.hcam import HCAM, OTHERS
 from shnet_lib.prediction import Prediction, predict
 from shnet_lib.training.checkpoint import TrainedSHNet
+from shnet_lib.training.evaluate import evaluating
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,10 @@ def attention_inside(
     """`look_inside`, and SFM's attention: levels 2, 3, 4, of each its layers' (heads, N, N)."""
     inside = look_inside(trained, image, text)
     network = trained.network
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         _, _, attention = network.sfm(
             inside.visual_feats, inside.word_feats, inside.word_mask, return_attention=True
         )
-    network.train(was_training)
     return inside, [[layer[0] for layer in level] for level in attention]
 
 
@@ -87,15 +85,12 @@ def affinities_inside(
         fusion = network.config.fusion
         raise ValueError(f"only HCAM has affinities; this network's model.fusion is {fusion!r}")
     inside = look_inside(trained, image, text)
-    was_training = network.training
-    network.eval()
     found = {}
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         sentences = [average_words(words, inside.word_mask) for words in inside.fused_words]
         for i, others in OTHERS.items():
             maps = network.fusion.affinity[i](
                 inside.fused_visual[i], [sentences[j] for j in others]
             )
             found |= {(i + 2, j + 2): map_[0] for j, map_ in zip(others, maps, strict=True)}
-    network.train(was_training)
     return found

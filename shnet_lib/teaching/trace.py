@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shnet_lib.model.shnet import GLOVE_SIZE, ModelConfig, SHNet
+from shnet_lib.training.evaluate import evaluating
 
 Shape = tuple[int, ...]
 
@@ -48,16 +49,13 @@ def trace_shapes(network: SHNet, batch: Mapping[str, Any]) -> list[Flow]:
         else:
             parts[name] = part
 
-    was_training = network.training
-    network.eval()
     hooks = [part.register_forward_hook(note(name)) for name, part in parts.items()]
     try:
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             network(batch)
     finally:
         for hook in hooks:
             hook.remove()
-        network.train(was_training)
     return rows
 
 

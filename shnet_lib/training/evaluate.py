@@ -8,8 +8,8 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,21 +72,28 @@ def evaluate(
     )
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
 
-    was_training = network.training
-    network.eval()
     rows: list[dict[str, Any]] = []
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         for batch in tqdm(loader, desc="evaluating", leave=False, disable=rank > 0):
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)
             rows += _measure(mask_logits, batch, dataset, protocol, limit)
-    network.train(was_training)
-
     rows = _one_of_each(gather_object(rows) if world > 1 else rows, len(dataset.expressions))
     intersection = torch.tensor([row["intersection"] for row in rows])
     union = torch.tensor([row["union"] for row in rows])
     return Evaluation(summarize(intersection, union), rows)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode as long as the block lasts; then the mode that was before."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def probability_at(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:

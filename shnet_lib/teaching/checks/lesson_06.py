@@ -277,7 +277,7 @@ def train_accumulated(
 
 
 def _accumulated_with(
-    divide: bool = True,
+    divisor: Callable[[list[Batch], int], int] = lambda batches, accumulate: accumulate,
     steps_at: Callable[[int, int], bool] = lambda number, accumulate: number % accumulate == 0,
     forget: str = "after a step",
     schedule_each: bool = False,
@@ -295,7 +295,7 @@ def _accumulated_with(
             if forget == "always":
                 optimizer.zero_grad()
             loss = F.binary_cross_entropy_with_logits(network(batch), batch["target"])
-            (loss / accumulate if divide else loss).backward()
+            (loss / divisor(micro_batches, accumulate)).backward()
             stepping = steps_at(number, accumulate)
             if stepping:
                 optimizer.step()
@@ -305,22 +305,6 @@ def _accumulated_with(
                 schedule.step()
 
     return train
-
-
-def _divided_by_all(
-    network: nn.Module,
-    micro_batches: list[Batch],
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    accumulate: int,
-) -> None:
-    for number, batch in enumerate(micro_batches, start=1):
-        loss = F.binary_cross_entropy_with_logits(network(batch), batch["target"])
-        (loss / len(micro_batches)).backward()
-        if number % accumulate == 0:
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
 
 
 def _in_train_mode(network: nn.Module, *others: Any) -> None:
@@ -370,7 +354,7 @@ add(
         _micro_batches,
         {
             "your gradient is k times too large: divide each loss by accumulate": (
-                _accumulated_with(divide=False)
+                _accumulated_with(divisor=lambda batches, accumulate: 1)
             ),
             "you step after each micro-batch: that is a smaller batch, not a larger one": (
                 _accumulated_with(steps_at=lambda number, accumulate: True)
@@ -390,7 +374,9 @@ add(
                 )
             ),
             "you divide by the number of all micro-batches: the mean is that of one step, of "
-            "accumulate of them": _divided_by_all,
+            "accumulate of them": _accumulated_with(
+                divisor=lambda batches, accumulate: len(batches)
+            ),
             "you changed the modes: leave them as they are": _in_train_mode,
             "you step once, at the end: each accumulate micro-batches are a step": (
                 lambda network, micro_batches, optimizer, schedule, accumulate: train_accumulated(
