@@ -8,12 +8,12 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from shnet_lib.teaching.exercises import make_exercise, target_of, text_of
+from shnet_lib.teaching.exercises import is_check, make_exercise, target_of, text_of
 from shnet_lib.teaching.lessons import read_text
 
 COURSE = Path(__file__).parents[2]
 SOLUTIONS = sorted((COURSE / "solutions" / "text").glob("*.py"))
-SECONDS = 30  # of processor time a check: 20 seconds of two cores hold 40
+SECONDS = 20  # of processor time a check
 
 
 @pytest.fixture(params=SOLUTIONS, ids=lambda path: path.stem)
@@ -25,10 +25,6 @@ def solution(request, monkeypatch, tmp_path) -> Path:
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def is_check(cell: NotebookNode) -> bool:
-    return "check" in cell.metadata.get("tags", [])
 
 
 def test_every_solution_has_its_exercise_and_every_exercise_its_solution():
