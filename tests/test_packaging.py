@@ -88,7 +88,7 @@ def imported(folder: Path) -> set[str]:
 def undeclared(folder: str, declared: list[Requirement]) -> dict[str, list[str]]:
     """Imported module -> its distributions, where pyproject.toml declares none of them."""
     ours = {path.stem for path in (ROOT / "tests").rglob("*.py")}
-    ours |= {"benchmarks", "shnet_lib", "tests"}
+    ours |= {"benchmarks", "refgen", "shnet_course", "shnet_lib", "tests"}
     outside = imported(ROOT / folder) - set(sys.stdlib_module_names) - ours
     names = {canonicalize_name(requirement.name) for requirement in declared}
     providers = importlib.metadata.packages_distributions()
@@ -146,7 +146,8 @@ def test_the_build_uses_the_pinned_setuptools():
 
 
 def test_what_the_code_imports_is_declared():
-    assert undeclared("shnet_lib", RUNTIME) == {}
+    for package in ("shnet_lib", "refgen", "shnet_course"):
+        assert undeclared(package, RUNTIME) == {}
     assert undeclared("tests", RUNTIME + TEST) == {}
     assert undeclared("benchmarks", RUNTIME + TEST) == {}
 
@@ -193,7 +194,7 @@ def test_an_old_python_is_refused_before_anything_is_made(tmp_path):
 def test_train_generates_refshapes_only_where_it_reads_it(data, generated):
     run = make("--dry-run", "train", f"DATA={data}")
     assert run.returncode == 0, run.stderr
-    assert ("shnet_lib.data.refshapes --out data/refshapes" in run.stdout) == generated
+    assert ("refgen.refshapes --out data/refshapes" in run.stdout) == generated
     assert f'shnet_lib.data.check --dataset "refshapes-unc" --data "{data}"' in run.stdout
 
 
@@ -203,10 +204,10 @@ def test_lessons_and_tests_generate_refshapes_whatever_data_is_named(target):
     assert run.returncode == 0, run.stderr
     fetches = 'shnet_lib.data.fetch --dataset "unc" --data "elsewhere/folder" --glove'
     assert (fetches in run.stdout) == (target == "data")
-    assert ("shnet_lib.data.refshapes --out data/refshapes" in run.stdout) == (target != "data")
+    assert ("refgen.refshapes --out data/refshapes" in run.stdout) == (target != "data")
 
 
 def test_a_real_data_set_has_a_folder_of_its_own_by_default():
     run = make("--dry-run", "data", "DATASET=unc+")
     assert '--dataset "unc+" --data "data/unc"' in run.stdout, run.stderr
-    assert "shnet_lib.data.refshapes --out" in make("--dry-run", "data").stdout
+    assert "refgen.refshapes --out" in make("--dry-run", "data").stdout

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from shnet_course.tools import readme_picture
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching import readme_picture
 from shnet_lib.training.ablations import read_lines
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.run import evaluate_splits, unseen_splits
