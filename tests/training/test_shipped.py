@@ -76,7 +76,8 @@ def test_the_networks_of_figure_5_reach_their_cards(name):
 
 def test_its_card_says_what_made_it(trained):
     card = trained.card
-    assert all(command.startswith("python -m shnet_lib.") for command in card["commands"])
+    ours = ("python -m shnet_lib.", "python -m refgen.", "python -m shnet_course.")
+    assert all(command.startswith(ours) for command in card["commands"])
     assert {"seed", "data_seed", "step", "torch", "python", "device", "threads"} <= set(card)
     assert tuple(card["metrics"]) == SPLITS
 
