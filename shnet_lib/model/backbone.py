@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from shnet_lib.errors import ShnetError
+
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 BACKBONES = (*RESNETS, "deeplabv3plus", "shapes")
 SHIPPED_SHAPES_WEIGHTS = (
@@ -26,7 +28,7 @@ SHIPPED_SHAPES_WEIGHTS = (
 )
 
 
-class WeightsError(ValueError):
+class WeightsError(ShnetError):
     """Weights that are missing, unreadable or of another architecture; the message says which."""
 
 

@@ -15,13 +15,15 @@ from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from shnet_lib.data import DataError, splits_of
+from shnet_lib.errors import ShnetError
 from shnet_lib.model.shnet import ModelConfig
 
-# What a run computes does not depend on these.
-SAME_RESULT = ("workers", "cache_images", "recompute")
+# What a run computes does not depend on these: files may have moved, and a resumed run proves by
+# other means that the backbone is the same, and has its word vectors from its checkpoint.
+SAME_RESULT = ("workers", "cache_images", "recompute", "glove", "model.backbone_weights")
 
 
-class ConfigError(ValueError):
+class ConfigError(ShnetError):
     """A setting that does not exist, or a value that it cannot take."""
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
-from shnet_lib.training.checkpoint import write_table
+from shnet_lib.files import write_table
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]

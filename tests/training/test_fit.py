@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from training_helpers import tiny
 
@@ -26,6 +27,7 @@ from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.fit import fit, in_groups, polynomial_decay, train_step
 from shnet_lib.training.meter import Meter
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
+from shnet_lib.training.resume import last_checkpoint
 
 TIMES = ("seconds", "samples_per_second")  # what the clock says is never the same twice
 
@@ -229,9 +231,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, w
     assert parts.best["step"] == whole.best["step"]
     assert same(weights(parts.trained), weights(whole.trained))
     last = [
-        torch.load(tmp_path / run / "last" / "optimizer.bin")["state"] for run in ("whole", "parts")
+        load_file(last_checkpoint(tmp_path / run) / "optimizer.safetensors")
+        for run in ("whole", "parts")
     ]
-    assert all(same(last[0][k], last[1][k]) for k in last[0])
+    assert last[0] and same(*last)
 
 
 def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
@@ -247,8 +250,15 @@ def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
 
 
 def test_a_training_starts_from_the_weights_of_another_on_another_grid(squares, tmp_path):
-    first = fit(tiny(steps=2, evaluate_every=1), squares, tmp_path / "coarse")
-    settings = {"model.grid": 8, "learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "seed": 5}
+    shipped = {"model.backbone_weights": "shipped"}
+    first = fit(tiny(steps=2, evaluate_every=1, **shipped), squares, tmp_path / "coarse")
+    settings = shipped | {
+        "model.grid": 8,
+        "learning_rate": 1e-12,
+        "weight_decay": 0.0,
+        "steps": 1,
+        "seed": 5,
+    }
     there = tiny(start_from=str(tmp_path / "coarse" / "best"), **settings)
     begun = fit(there, squares, tmp_path / "fine")
     anew = fit(tiny(**settings), squares, tmp_path / "anew")
@@ -256,6 +266,8 @@ def test_a_training_starts_from_the_weights_of_another_on_another_grid(squares, 
     assert begun.trained.network.config.grid == 8
     for name, parameter in begun.trained.network.named_parameters():
         assert torch.allclose(parameter, parameters[name], atol=1e-9), name
+    loaded = load_shnet(tmp_path / "fine" / "best").network
+    assert same(loaded.state_dict(), weights(begun.trained))
     different = dict(anew.trained.network.named_parameters())["aspp.pixel.0.weight"]
     assert not torch.allclose(different, parameters["aspp.pixel.0.weight"], atol=1e-2)
 
@@ -348,9 +360,10 @@ def test_a_broken_run_stops_and_keeps_what_was_good(squares, tmp_path, every, sa
     config = tiny(steps=6, evaluate_every=every)
     with pytest.raises(Interrupted):
         fit(config, squares, tmp_path, on_evaluation=stop_at(every))
-    optimizer = torch.load(tmp_path / "last" / "optimizer.bin")
-    optimizer["state"][0]["exp_avg"].fill_(math.nan)
-    torch.save(optimizer, tmp_path / "last" / "optimizer.bin")
+    path = last_checkpoint(tmp_path) / "optimizer.safetensors"
+    optimizer = load_file(path)
+    next(value for name, value in optimizer.items() if name.startswith("exp_avg.")).fill_(math.nan)
+    save_file(optimizer, path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(FloatingPointError, match=said) as caught:
         fit(config, squares, tmp_path, resume=True)
@@ -379,8 +392,8 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(squares, tmp_path):
     fewer = {"train": squares["train"][:1], "val": squares["val"]}
     with pytest.raises(CheckpointError, match="other training expressions"):
         fit(config, fewer, tmp_path, resume=True)
-    progress = json.loads((tmp_path / "last" / "progress.json").read_text())
-    (tmp_path / "last" / "progress.json").write_text(json.dumps(progress | {"processes": 4}))
+    path = last_checkpoint(tmp_path) / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"processes": 4}))
     with pytest.raises(CheckpointError, match="written by 4 processes, this run has 1"):
         fit(config, squares, tmp_path, resume=True)
     shutil.rmtree(tmp_path / "last")

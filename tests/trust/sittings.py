@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from refgen.refshapes import generate
-from shnet_lib.training.checkpoint import has_progress
+from shnet_lib.training.resume import has_progress
 
 STEPS, EVALUATE_EVERY = 12, 2
 # Dropout, grey photos and accumulation: all that draws random numbers or carries something over.
