@@ -19,7 +19,8 @@ from shnet_lib.data.dataset import (
     ImageBatchSampler,
     ReferringDataset,
 )
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.glove import read_glove
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.training.cache import cache_images, cache_levels
 from shnet_lib.training.checkpoint import CheckpointError, has_progress, read_json, write_json
 from shnet_lib.training.config import ConfigError, TrainConfig
@@ -108,7 +109,7 @@ def read_word_vectors(
 
     Raises:
         ConfigError: the model wants them and no file is named.
-        DataError: the file is missing or no GloVe file.
+        DataError: the file is missing or no GloVe file, or lacks more than half of the words.
     """
     if config.model.word_vectors != "glove":
         return None
@@ -117,9 +118,7 @@ def read_word_vectors(
             "model.word_vectors is 'glove': name the text file of the vectors with glove=..., or "
             "set model.word_vectors=onehot (Table 2, row 6)"
         )
-    with accelerator.main_process_first():  # the others read what the first one cached
-        cache = Path(config.glove).parent / "glove_cache"
-        vectors, missing = read_glove(Path(config.glove), vocabulary.words, cache)
+    vectors, missing = read_glove(Path(config.glove), vocabulary.words)
     accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
     return torch.from_numpy(vectors)
 
