@@ -415,7 +415,11 @@ def test_processes_that_do_not_know_of_each_other_are_stopped(squares, tmp_path,
 @pytest.mark.parametrize("trainable", [True, False])
 def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     glove = tmp_path / "glove.txt"
-    glove.write_text("the 1.0 2.0 3.0\nred 0.5 0.25 0.125\nof 9 9 9\n")
+    vectors = {"the": [1.0, 2.0, 3.0], "red": [0.5, 0.25, 0.125]} | {
+        word: [number, 0.0, 1.0] for number, word in enumerate(("one", "square", "on"), start=2)
+    }
+    lines = [" ".join(map(str, [word, *vector])) for word, vector in vectors.items()]
+    glove.write_text("\n".join([*lines, "of 9 9 9"]))
     model = {"model.word_vectors": "glove", "model.train_word_vectors": trainable}
     with pytest.raises(ConfigError, match="glove=.*onehot"):
         fit(tiny(steps=1, **model), squares, tmp_path / "none")
@@ -424,9 +428,9 @@ def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     embedding = weights(trained)["word_encoder.embedding.weight"]
     words = trained.vocabulary.words
     expected = torch.zeros(len(words), 3)
-    expected[words.index("the")] = torch.tensor([1.0, 2.0, 3.0])
-    expected[words.index("red")] = torch.tensor([0.5, 0.25, 0.125])
-    assert f"{len(words) - 2} of {len(words)} words have no vector" in capsys.readouterr().out
+    for word, vector in vectors.items():
+        expected[words.index(word)] = torch.tensor(vector)
+    assert f"{len(words) - 5} of {len(words)} words have no vector" in capsys.readouterr().out
     if trainable:
         assert not torch.equal(embedding, expected)
         assert torch.allclose(embedding, expected, atol=2e-3)  # one step of 1e-3
