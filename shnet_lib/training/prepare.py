@@ -21,7 +21,7 @@ from shnet_lib.data.dataset import (
 )
 from shnet_lib.data.errors import require_file
 from shnet_lib.data.glove import read_glove
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.files import write_json
 from shnet_lib.model.backbone import build_backbone
 from shnet_lib.training.cache import cache_images, cache_levels
