@@ -24,6 +24,9 @@ GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 # Keeping it makes a step on a CPU a tenth faster: docs/performance.md.
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
+# A kernel from elsewhere with our kernel's name would run the notebooks.
+unexport JUPYTER_PATH
+
 .DEFAULT_GOAL := help
 .PHONY: help install lab train lessons exercises reset test test-long bench data lock clean
 
@@ -39,14 +42,8 @@ lab: $(INSTALLED) data  ## open the course in JupyterLab
 	$(BIN)/jupyter lab
 
 train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
-	$(BIN)/python -m shnet_lib.data.check --dataset "$(DATASET)" --data "$(DATA)"
-	@mkdir -p "$(RUN)" && rm -f "$(RUN)/metrics.json"
-	@echo 'To go on after an interruption: the same command with RUN=$(RUN) RESUME=1'
-	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
-	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
-	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
-	    -p settings '$(SET)' $(if $(RESUME),-p resume True)
-	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
+	@$(BIN)/python -m shnet_lib.teaching.train_notebook --preset "$(PRESET)" --dataset "$(DATASET)" \
+	    --data "$(DATA)" --run "$(RUN)" --set "$$SET" $(if $(RESUME),--resume)
 
 lessons: $(INSTALLED) data  ## run the lessons on clean kernels and keep their outputs: make lessons LESSONS=03_sfm
 	$(BIN)/python -m shnet_lib.teaching.lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))

@@ -19,9 +19,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
+from shnet_lib.progress_line import tqdm
 from shnet_lib.training.checkpoint import replacing_file
 
 
