@@ -18,7 +18,7 @@ TESTABLE  := $(VENV)/.installed-with-tests
 LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py solutions/text/*.py)))
 # RefShapes is generated when the run reads it; other data sets are only read.
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
-GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
+GENERATE   = $(BIN)/python -m refgen.refshapes --out data/refshapes
 
 # Linux hands freed memory back after every step of a training and clears it anew for the next one.
 # Keeping it makes a step on a CPU a tenth faster: docs/performance.md.
@@ -42,22 +42,22 @@ lab: $(INSTALLED) data  ## open the course in JupyterLab
 	$(BIN)/jupyter lab
 
 train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
-	@$(BIN)/python -m shnet_lib.teaching.train_notebook --preset "$(PRESET)" --dataset "$(DATASET)" \
+	@$(BIN)/python -m shnet_course.tools.train_notebook --preset "$(PRESET)" --dataset "$(DATASET)" \
 	    --data "$(DATA)" --run "$(RUN)" --set "$$SET" $(if $(RESUME),--resume)
 
 lessons: $(INSTALLED) data  ## run the lessons on clean kernels and keep their outputs: make lessons LESSONS=03_sfm
-	$(BIN)/python -m shnet_lib.teaching.lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))
+	$(BIN)/python -m shnet_course.tools.make_lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))
 
 exercises: $(INSTALLED)  ## make the exercises from their solutions; one that you wrote in is left alone
-	$(BIN)/python -m shnet_lib.teaching.exercises $(wildcard solutions/text/*.py)
+	$(BIN)/python -m shnet_course.tools.make_exercises $(wildcard solutions/text/*.py)
 
 reset: $(INSTALLED)  ## begin an exercise anew, with your work kept beside it: make reset EXERCISE=07_evaluation
-	$(BIN)/python -m shnet_lib.teaching.exercises --reset solutions/text/$(EXERCISE)_sol.py
+	$(BIN)/python -m shnet_course.tools.make_exercises --reset solutions/text/$(EXERCISE)_sol.py
 
 test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --cov=shnet_lib
+	$(BIN)/python -m pytest --cov
 	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
 
 test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shnet_lib.teaching.checks import EXERCISES, LESSONS, CheckFailed
-from shnet_lib.teaching.checks.core import Contest, Exercise, judge
+from shnet_course.checks import EXERCISES, LESSONS, CheckFailed
+from shnet_course.checks.core import Contest, Exercise, judge
 
 SEEDS = range(20)
 WITH_REFERENCE = [name for name, each in EXERCISES.items() if isinstance(each, Exercise)]
@@ -55,7 +55,7 @@ def seeds_of(name):
 
 @pytest.fixture(autouse=True)
 def nobody_looks(monkeypatch):
-    monkeypatch.setattr("shnet_lib.teaching.checks.core.show", lambda figure, alt: None)
+    monkeypatch.setattr("shnet_course.checks.core.show", lambda figure, alt: None)
 
 
 @pytest.mark.parametrize(("name", "answer", "said"), MISTAKES)

@@ -43,7 +43,7 @@ NOT_PUBLISHED = {
     ),
     "refshapes": (
         "RefShapes is not fetched but generated: make data, or "
-        "python -m shnet_lib.data.refshapes --out data/refshapes."
+        "python -m refgen.refshapes --out data/refshapes."
     ),
 }
 SAIAPR = (
