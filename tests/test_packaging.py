@@ -242,11 +242,7 @@ def test_train_generates_refshapes_only_where_it_reads_it(data, generated):
     run = make("--dry-run", "train", f"DATA={data}")
     assert run.returncode == 0, run.stderr
     assert ("refgen.refshapes --out data/refshapes" in run.stdout) == generated
-    assert (
-        f'--dataset "refshapes-unc" \
-    --data "{data}"'
-        in run.stdout
-    )
+    assert f'--data "{data}"' in run.stdout
 
 
 @pytest.mark.parametrize("target", ["lab", "test", "data"])
