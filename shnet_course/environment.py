@@ -56,7 +56,7 @@ def report(findings: Iterable[Finding]) -> str:
 
 
 def _python(version: tuple[int, int], name: str) -> Finding:
-    remedy = "the course needs 3.11 or newer: make lab PYTHON=python3.12"
+    remedy = "the course needs 3.11 or newer: make install PYTHON=python3.12"
     return Finding("Python", name, "" if version >= PYTHON else remedy)
 
 
@@ -69,7 +69,7 @@ def _packages(
             found.append(f"{name} {version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    remedy = f"{', '.join(missing)}: pip install -c constraints.txt -e ." if missing else ""
+    remedy = f"{', '.join(missing)}: make install" if missing else ""
     return Finding("packages", ", ".join(found), remedy)
 
 

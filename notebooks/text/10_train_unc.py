@@ -36,6 +36,27 @@
 #     SET="glove=/path/to/glove.840B.300d.txt model.backbone_weights=/path/to/deeplabv3plus_voc.pth"
 # ```
 
+# %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
+# @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
+# An archive or a folder of the course: uploaded, mounted, or an address; it has none of its own yet.
+COURSE = "shnet-course.zip"
+
+import importlib.util
+
+if not importlib.util.find_spec("shnet_lib"):
+    import runpy
+    import shutil
+    import urllib.request
+    from pathlib import Path
+
+    if not Path("shnet-course").exists():
+        if "://" in COURSE:
+            COURSE, _ = urllib.request.urlretrieve(COURSE, "shnet-course.zip")
+        get = shutil.copytree if Path(COURSE).is_dir() else shutil.unpack_archive
+        get(COURSE, "shnet-course")
+    setup = next(Path("shnet-course").rglob("shnet_course/tools/elsewhere.py"))
+    runpy.run_path(str(setup), run_name="__main__")
+
 # %% [markdown]
 # ## The parameters of this run
 #
