@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
@@ -51,6 +51,7 @@ from shnet_lib.training.recompute import recompute_activations
 from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
 
 FUSED_ADAMW = ("cpu", "cuda", "mps")  # the devices that have it
+READ_EVERY = 10  # steps whose figures stay on the device: reading one waits for all of its work
 
 
 @dataclass(frozen=True)
@@ -154,24 +155,31 @@ def train(
     model.train()
     began = time.monotonic() - progress.seconds
     meter = Meter()
+    unread: list[tuple[tuple[Tensor, ...], list[int]]] = []  # steps: figures, expressions
     for micro_batches in in_groups(loader, config.accumulate):
         if config.patience and progress.without_gain >= config.patience:
             break
         set_learning_rate(optimizer, learning_rate(config, step, steps))
-        loss, intersection, union = train_step(model, micro_batches, accelerator, config)
-        if not math.isfinite(loss):
-            _stop(f"the loss is {loss}", step + 1, micro_batches, train_set)
+        figures = train_step(model, micro_batches, accelerator, config)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
-        meter.add(loss, intersection, union, batches.batch_size)
-        bar.set_postfix(meter.read(), refresh=False)
+        unread.append((figures, _expressions_in(micro_batches)))
+        evaluating = step % evaluate_every == 0 or step == steps
+        if len(unread) == READ_EVERY or evaluating:
+            for number, read in enumerate(read_figures([each[0] for each in unread])):
+                if not math.isfinite(read[0]):
+                    bad = step + 1 - len(unread) + number
+                    _stop(f"the loss is {read[0]}", bad, unread[number][1], train_set)
+                meter.add(*read, batches.batch_size)
+            bar.set_postfix(meter.read(), refresh=False)
+            unread.clear()
         bar.update()
-        if step % evaluate_every and step < steps:
+        if not evaluating:
             continue
 
         if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
-            _stop("a weight is not finite", step, micro_batches, train_set)
+            _stop("a weight is not finite", step, _expressions_in(micro_batches), train_set)
         row = {
             "step": step,
             "epoch": step / batches.steps_per_epoch,
@@ -224,14 +232,15 @@ def train_step(
     micro_batches: Sequence[dict[str, Any]],
     accelerator: Accelerator,
     config: TrainConfig,
-) -> tuple[float, int, int]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Forward and backward through one step's micro-batches; the gradients are left in place.
 
     The shares are equal in size, so that the mean of their means is the mean over the whole batch.
     With the last share the gradients are averaged over the processes.
 
     Returns:
-        loss, intersection, union: of this process's expressions, its masks at a threshold of 0.5.
+        loss, intersection, union: of this process's expressions, its masks at a threshold of 0.5;
+            () each, still on the device (`read_figures`).
     """
     losses, intersections, unions = [], [], []
     for number, batch in enumerate(micro_batches, start=1):
@@ -248,15 +257,24 @@ def train_step(
         intersections.append(intersection.sum())
         unions.append(union.sum())
     return (
-        torch.stack(losses).mean().item(),
-        int(torch.stack(intersections).sum()),
-        int(torch.stack(unions).sum()),
+        torch.stack(losses).mean(),
+        torch.stack(intersections).sum(),
+        torch.stack(unions).sum(),
     )
 
 
-def _stop(what: str, step: int, micro_batches: Sequence[dict], dataset: ReferringDataset) -> None:
+def read_figures(steps: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, int, int]]:
+    """The loss and the pixels of some steps, all in one wait for the device."""
+    columns = [torch.stack(column).tolist() for column in zip(*steps, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _expressions_in(micro_batches: Sequence[dict]) -> list[int]:
+    return [i for batch in micro_batches for i in batch["expression_index"].tolist()]
+
+
+def _stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
     """Raise FloatingPointError that says which expressions stood in the batch."""
-    indices = [i for batch in micro_batches for i in batch["expression_index"].tolist()]
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
     raise FloatingPointError(
         f"{what} at step {step}. Try a lower learning_rate or precision=no; the last good state is "

@@ -24,7 +24,14 @@ from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError
 from shnet_lib.training.evaluate import evaluate
-from shnet_lib.training.fit import fit, in_groups, polynomial_decay, train_step
+from shnet_lib.training.fit import (
+    READ_EVERY,
+    fit,
+    in_groups,
+    polynomial_decay,
+    read_figures,
+    train_step,
+)
 from shnet_lib.training.meter import Meter
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
 from shnet_lib.training.resume import last_checkpoint
@@ -102,7 +109,7 @@ def gradients(config, squares, micro_batches):
     """Of BatchNorms in evaluation mode: only then is a batch the sum of its parts."""
     _, network, _ = make_network(config, squares)
     network.eval()
-    result = train_step(network, micro_batches, Accelerator(), config)
+    (result,) = read_figures([train_step(network, micro_batches, Accelerator(), config)])
     return {k: p.grad for k, p in network.named_parameters() if p.grad is not None}, result
 
 
@@ -129,7 +136,9 @@ def test_a_step_reports_its_loss_and_its_pixels(squares):
     ((batch,),) = read_batches(config, dataset, 1)
     network.eval()
     logits = network(batch)
-    loss, intersection, union = train_step(network, [batch], Accelerator(), config)
+    figures = train_step(network, [batch], Accelerator(), config)
+    ((loss, intersection, union),) = read_figures([figures])
+    assert (type(loss), type(intersection), type(union)) == (float, int, int)
     expected = F.binary_cross_entropy(torch.sigmoid(logits), batch["target"])
     prediction, target = torch.sigmoid(logits) > 0.5, batch["target"] == 1
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -347,17 +356,39 @@ def test_history_is_handed_out_and_written_down(squares, tmp_path):
     assert result.seconds == result.history[-1]["seconds"] > result.history[0]["seconds"] > 0
 
 
+def test_figures_wait_on_the_device_and_lose_nothing(squares, tmp_path, monkeypatch):
+    """Read after every step or after several, they are the same."""
+    config = tiny(steps=READ_EVERY + 3, evaluate_every=READ_EVERY + 2)
+    read, histories = [], []
+
+    def counted(steps):
+        read.append(len(steps))
+        return read_figures(steps)
+
+    monkeypatch.setattr("shnet_lib.training.fit.read_figures", counted)
+    for every in (READ_EVERY, 1):
+        monkeypatch.setattr("shnet_lib.training.fit.READ_EVERY", every)
+        histories.append(figures(fit(config, squares, tmp_path / str(every)).history))
+    assert histories[0] == histories[1]
+    assert read == [READ_EVERY, 2, 1] + [1] * (READ_EVERY + 3)
+
+
 def test_the_last_step_is_evaluated_too(squares, tmp_path):
     history = fit(tiny(steps=5, evaluate_every=3), squares, tmp_path).history
     assert [row["step"] for row in history] == [3, 5]
 
 
 @pytest.mark.parametrize(
-    ("every", "said"), [(2, "the loss is nan at step 4"), (1, "a weight is not finite at step 2")]
+    ("every", "said"),
+    [
+        (2, "the loss is nan at step 4"),
+        (1, "a weight is not finite at step 2"),
+        (READ_EVERY + 3, f"the loss is nan at step {READ_EVERY + 5}"),  # noticed later
+    ],
 )
 def test_a_broken_run_stops_and_keeps_what_was_good(squares, tmp_path, every, said):
     """A NaN among the optimiser's averages spoils the weights of the next step."""
-    config = tiny(steps=6, evaluate_every=every)
+    config = tiny(steps=3 * every, evaluate_every=every)
     with pytest.raises(Interrupted):
         fit(config, squares, tmp_path, on_evaluation=stop_at(every))
     path = last_checkpoint(tmp_path) / "optimizer.safetensors"
