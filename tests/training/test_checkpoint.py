@@ -162,7 +162,7 @@ def test_another_architecture_is_told_by_name_and_shape(saved):
     with pytest.raises(WeightsError, match=r"projections.0.conv.weight is \(16, .*expected \(32,"):
         load_shnet(folder)
     with pytest.raises(WeightsError, match=r"keys missing \(first \['sfm\."):
-        config = tiny(**{"model.sfm": "paper"})
+        config = tiny(**{"model.sfm": "printed"})
         load_weights_into(SHNet(config.model, len(WORDS)), folder, config)
 
 

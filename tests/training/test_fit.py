@@ -36,6 +36,7 @@ from shnet_lib.training.meter import Meter
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
 from shnet_lib.training.resume import last_checkpoint
 
+DROPPING = {f"model.{part}_dropout": 0.3 for part in ("sfm", "affinity", "aspp", "decoder")}
 TIMES = ("seconds", "samples_per_second")  # what the clock says is never the same twice
 
 
@@ -197,7 +198,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(squares, accumulate, world):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(squares, tmp_path):
-    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **{"model.dropout": 0.3})
+    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **DROPPING)
     first = fit(config, squares, tmp_path / "1")
     second = fit(config, squares, tmp_path / "2")
     assert figures(first.history) == figures(second.history)
@@ -227,7 +228,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, w
         accumulate=2,
         grayscale_probability=0.5,
         workers=workers,
-        **{"model.dropout": 0.3},
+        **DROPPING,
     )
     whole = fit(dataclasses.replace(config, workers=0), squares, tmp_path / "whole")
 

@@ -38,7 +38,8 @@ SETTINGS = {
     "model.backbone_weights": "random",
     "model.sfm_feedforward": 32,
     "model.decoder_widths": "16,16",
-    "model.dropout": 0.3,
+    "model.sfm_dropout": 0.3,
+    "model.decoder_dropout": 0.3,
 }
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
