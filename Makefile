@@ -8,6 +8,7 @@ DATA    ?= $(if $(filter refshapes%,$(DATASET)),data/refshapes,data/unc)
 PRESET  ?= quick
 NOW     := $(shell date +%Y%m%d-%H%M%S)
 RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
+OUT     ?= runs/gpu-$(NOW)
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -22,7 +23,7 @@ GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help lab train lessons exercises reset test test-long bench data lock clean
+.PHONY: help lab train lessons exercises reset test test-long bench bench-gpu data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
 lab lessons test: override DATA := data/refshapes
@@ -63,6 +64,9 @@ test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(INSTALLED)  ## measure on a GPU, eight minutes: OUT=FOLDER
+	$(BIN)/python -m benchmarks.gpu --out "$(OUT)"
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
 	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))
