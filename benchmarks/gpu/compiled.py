@@ -5,13 +5,13 @@ from functools import partial
 
 import torch
 
-from benchmarks.gpu.bench import FORMS, SHARED, Bench, Step
+from benchmarks.gpu.bench import SHARED, Bench, Step
 from benchmarks.gpu.step import make_step
 
 
 def measure_compiled(bench: Bench) -> None:
     """Each form: the seconds to compile, the step, and the step on a batch of another shape."""
-    for form in reversed(FORMS):
+    for form in reversed(bench.forms):
         compile_form(bench, form)
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.gpu.bench import FORMS, Bench
+from benchmarks.gpu.bench import Bench
 from shnet_lib.data import Expression, read_expressions
 from shnet_lib.data.dataset import collate
 from shnet_lib.data.refer import DATASETS
@@ -146,7 +146,7 @@ def _write_glove(path: Path, random: np.random.Generator) -> None:
 
 def run_config(bench: Bench, workers: int, steps: int) -> TrainConfig:
     """unc-320 on a ResNet-101 of random weights, evaluated twice."""
-    model = bench.config(FORMS[0])
+    model = bench.config(bench.forms[0])
     settings = {f"model.{each.name}": getattr(model, each.name) for each in fields(model)}
     settings |= {"workers": workers, "steps": steps, "evaluate_every": steps // 2}
     settings |= {"glove": str(bench.scratch / "photos" / "glove.txt")}
