@@ -14,6 +14,7 @@ import pytest
 
 from shnet_course.tools import train_notebook
 from shnet_course.tools.train_notebook import PATH_SETTINGS, main, whole_settings
+from shnet_lib.model.shnet import ModelConfig
 from shnet_lib.training.config import TrainConfig
 
 HEAD = """\
@@ -197,7 +198,7 @@ def test_paths_in_set_are_relative_to_where_one_types(tmp_path, monkeypatch):
 
 def test_every_setting_that_is_a_path_is_known():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    names |= {f"model.{field.name}" for field in dataclasses.fields(TrainConfig().model)}
+    names |= {f"model.{field.name}" for field in dataclasses.fields(ModelConfig)}
     assert set(PATH_SETTINGS) <= names
     texts = {
         f.name for f in dataclasses.fields(TrainConfig) if f.type in ("str | None", str | None)
