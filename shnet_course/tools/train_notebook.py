@@ -8,6 +8,7 @@ the last line printed is the result. Paths are relative to the folder where the 
 
 import argparse
 import asyncio
+import json
 import os
 import shlex
 import signal
@@ -180,7 +181,7 @@ def train(client: Client, run: Path) -> int:
     if status == 0 or not was_finished:  # a finished run's notebook is better than a failed one's
         nbformat.write(client.nb, kept)
         client.line.say(f"notebook: {kept}")
-    client.line.say(result.read_text().strip() if status == 0 else told)
+    client.line.say(json.dumps(json.loads(result.read_text())) if status == 0 else told)
     return status
 
 

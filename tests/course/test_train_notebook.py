@@ -33,7 +33,10 @@ for step in (bar := tqdm(range(3), desc="training")):
     display(curves, raw=True)
 display({"image/png": "aGVsbG8=", "text/plain": "Four photos."}, raw=True)
 """
-REPORT = '(Path(run_folder) / "metrics.json").write_text(json.dumps({"val": 0.5, "data": data}))'
+REPORT = """\
+report = json.dumps({"val": 0.5, "data": data}, indent=1)
+(Path(run_folder) / "metrics.json").write_text(report)
+"""
 WAIT = """\
 print("waiting", flush=True)
 try:
