@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
+from shnet_lib.files import write_table
 from shnet_lib.progress_line import tqdm
-from shnet_lib.training.checkpoint import write_table
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]

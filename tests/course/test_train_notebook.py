@@ -23,7 +23,7 @@ from pathlib import Path
 from IPython.display import display
 """
 TRAIN = """\
-from shnet_lib.progress_line import tqdm
+from tqdm.auto import tqdm
 
 print("told", preset, resume, flush=True)
 print("a warning", file=sys.stderr)
