@@ -18,6 +18,8 @@ TESTABLE  := $(VENV)/.installed-with-tests
 LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py solutions/text/*.py)))
 # RefShapes is generated when the run reads it; other data sets are only read.
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
+# A file of tests is one worker's, and a worker computes on one core.
+PYTEST     = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 GENERATE   = $(BIN)/python -m refgen.refshapes --out data/refshapes
 
 # Linux hands freed memory back after every step of a training and clears it anew for the next one.
@@ -28,10 +30,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=171
 unexport JUPYTER_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab train lessons exercises reset test test-long bench data lock clean
+.PHONY: help install lab train lessons exercises reset test test-all bench data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
-lab lessons test: override DATA := data/refshapes
+lab lessons test test-all: override DATA := data/refshapes
 
 help:  ## list the targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -54,14 +56,14 @@ exercises: $(INSTALLED)  ## make the exercises from their solutions; one that yo
 reset: $(INSTALLED)  ## begin an exercise anew, with your work kept beside it: make reset EXERCISE=07_evaluation
 	$(BIN)/python -m shnet_course.tools.make_exercises --reset solutions/text/$(EXERCISE)_sol.py
 
-test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
+test: $(TESTABLE) data  ## run the fast checks on two cores: ruff and the tests; COV=1 measures coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --cov
-	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
+	$(PYTEST) --no-loadscope-reorder $(if $(COV),--cov)
 
-test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
-	$(BIN)/python -m pytest -m long
+test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long tests, every notebook, the browser
+	$(PYTEST) --no-loadscope-reorder -m "slow or long"
+	SHNET_PRESET=smoke $(PYTEST) --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks

@@ -439,7 +439,7 @@ for line in lines:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.data.text import read_glove
+from shnet_lib.data.glove import read_glove
 
 by_hand = {}
 for line in lines:
@@ -453,7 +453,7 @@ print(vectors.round(1), "missing:", missing)
 folder.cleanup()
 
 # %% [markdown]
-# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. With `cache=`, a folder, `read_glove` keeps what it found, so that the 5 GB are read once.
+# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. Fetching a data set with `--glove` keeps the lines of its words alone, so that the 5 GB are read once.
 
 # %% [markdown]
 # ## What the paper does not say

@@ -24,6 +24,7 @@ from shnet_course.pictures.base import show
 from shnet_course.progress import remember
 
 TRIALS = 5  # fresh inputs a check
+FRESH = random.SystemRandom()  # the seed of a check, whatever the learner has seeded
 
 
 class CheckFailed(AssertionError):
@@ -93,11 +94,13 @@ def check(name: str, answer: Any, seed: int | None = None) -> None:
     """
     __tracebackhide__ = True  # what an answer raises is shown in the answer, not on the way to it
     exercise = EXERCISES[name]
-    if isinstance(exercise, Contest):
-        told = exercise.play(answer, seed or 0)
-    else:
-        judge(exercise, answer, random.randrange(10**6) if seed is None else seed)
-        told = f"right on {TRIALS} fresh inputs"
+    # The learner's cells draw on as if there had been no check, which seeds torch for its inputs.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        if isinstance(exercise, Contest):
+            told = exercise.play(answer, seed or 0)
+        else:
+            judge(exercise, answer, FRESH.randrange(10**6) if seed is None else seed)
+            told = f"right on {TRIALS} fresh inputs"
     remember(name)
     print(f"✓ {name}: {told}")
 

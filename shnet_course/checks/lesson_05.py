@@ -368,7 +368,7 @@ class Parts(nn.Module):
             LevelProjection(width, CHANNELS, GRID) for width in _Backbone.level_channels
         )
         self.word_encoder = WordEncoder(torch.randn(VOCABULARY, 5), CHANNELS, trainable=False)
-        self.sfm = SFM("paper", CHANNELS, heads=2)
+        self.sfm = SFM("printed", CHANNELS, heads=2)
         self.hcam = Concatenation(CHANNELS)
         self.aspp = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU())
         self.upsample = nn.ConvTranspose2d(CHANNELS, 1, 4, stride=4)

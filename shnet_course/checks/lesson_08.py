@@ -34,9 +34,9 @@ def _some_shnet(source: random.Random) -> tuple[ModelConfig]:
         image_size=source.choice([320, 448]),
         grid=source.randrange(8, 40),
         channels=64 * source.randrange(1, 8),
-        sfm=source.choice(["paper", "released"]),
+        sfm=source.choice(["printed", "released"]),
         backbone=source.choice(["resnet101", "deeplabv3plus"]),
-        dropout=source.choice([0.1, 0.3]),
+        decoder_dropout=source.choice([0.1, 0.3]),
     )
     return (config,)
 
@@ -73,7 +73,7 @@ add(
                 _rows_with({"only HCAM": {"fusion": "hcam"}})
             ),
             "“only SFM” still has HCAM: section 4.4 calls it “SFM without HCAM”": (
-                _rows_with({"only SFM": {"sfm": "paper"}})
+                _rows_with({"only SFM": {"sfm": "printed"}})
             ),
             "“only HCAM” and “only SFM” are mixed up: “only HCAM” is the row without SFM": (
                 _rows_with({"only HCAM": {"fusion": "none"}, "only SFM": {"sfm": "none"}})

@@ -22,7 +22,7 @@ from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ImageBatchSampler, collate
 from shnet_lib.data.text import tokenize
 from shnet_lib.training.checkpoint import TrainedSHNet
-from shnet_lib.training.evaluate import probability_at, to_device
+from shnet_lib.training.evaluate import evaluating, probability_at, to_device
 
 BLOCKS = ("pixel-pixel", "pixel-word", "word-pixel", "word-word")  # who asks, who is asked
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"} | {
@@ -103,9 +103,8 @@ def attend(
     device = next(network.parameters()).device
     waiting: dict[int, Look] = {}  # the sampler goes by pictures
     due = 0
-    network.eval()
     for batch in DataLoader(dataset, batch_sampler=sampler, collate_fn=collate):
-        with torch.inference_mode():
+        with evaluating(network), torch.inference_mode():
             mask_logits, attention = network(to_device(batch, device), return_attention=True)
         weights = torch.stack([torch.stack(level).mean(2) for level in attention])
         weights = weights.float().cpu().numpy()  # (levels, layers, B, N, N), N with padding

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from shnet_lib.data import Expression
+from shnet_lib.training.metrics import ious
 
 TARGET = "#0072B2"  # blue: what is right
 PREDICTED = "#E69F00"  # orange: what the model says
@@ -24,7 +27,10 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure with a text for those who cannot see it."""
+    """Display a figure with a text for those who cannot see it; a script prints the text alone."""
+    if get_ipython() is None:
+        print(alt)
+        return
     shown = _shown(figure, alt)
     display(shown["data"], metadata=shown["metadata"], raw=True)
 
@@ -70,8 +76,9 @@ def draw_mask(
 
 
 def iou_of(mask: np.ndarray, target: np.ndarray) -> float:
-    """Intersection over union of two masks (H, W) bool; 0 where both are empty."""
-    return float((mask & target).sum() / max((mask | target).sum(), 1))
+    """Intersection over union of two masks (H, W) bool; 1 where both are empty, as in `ious`."""
+    counts = [int((mask & target).sum())], [int((mask | target).sum())]
+    return ious(*map(torch.tensor, counts)).item()
 
 
 def cut_into_cells(photo: np.ndarray, grid: int) -> list[np.ndarray]:
@@ -140,11 +147,14 @@ def live_picture() -> Callable[[Figure, str], None]:
     """A place in the notebook for one picture: call the result with each new figure and its text.
 
     The first call displays, the later ones redraw in place, also from a widget's callback. What
-    is stored with the notebook is the last picture.
+    is stored with the notebook is the last picture. A script prints each text instead.
     """
     handle: list[DisplayHandle] = []
 
     def redraw(figure: Figure, alt: str) -> None:
+        if get_ipython() is None:
+            print(alt)
+            return
         shown = _shown(figure, alt)
         if handle:
             handle[0].update(shown["data"], metadata=shown["metadata"], raw=True)

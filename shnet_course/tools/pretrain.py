@@ -24,6 +24,7 @@ from refgen.refshapes.scene import COLOURS, PATTERNS
 from shnet_lib.data.coco import rasterize
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from shnet_lib.model.backbone import ShapesBackbone
+from shnet_lib.training.evaluate import evaluating
 
 NOT_A_THING = 255  # a background pixel has a kind but neither colour nor pattern
 HEADS = {"kind": SEMANTIC_CLASSES, "colour": COLOURS, "pattern": PATTERNS}
@@ -74,9 +75,8 @@ def read_labelled(data: Path, split: str) -> tuple[Tensor, dict[str, Tensor]]:
 
 def pixel_accuracy(network: nn.Module, heads: nn.ModuleDict, images: Tensor, labels: dict) -> dict:
     """Per head the share of labelled pixels named rightly, in evaluation mode."""
-    network.eval()
     right, seen = dict.fromkeys(HEADS, 0), dict.fromkeys(HEADS, 0)
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         for start in range(0, len(images), 64):
             levels = network(normalize(images[start : start + 64]))
             for name, head in heads.items():
@@ -85,7 +85,6 @@ def pixel_accuracy(network: nn.Module, heads: nn.ModuleDict, images: Tensor, lab
                 labelled = target != NOT_A_THING
                 right[name] += int((votes.argmax(1) == target)[labelled].sum())
                 seen[name] += int(labelled.sum())
-    network.train()
     return {name: round(right[name] / seen[name], 4) for name in HEADS}
 
 

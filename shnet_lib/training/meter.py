@@ -33,6 +33,6 @@ class Meter:
     def read(self) -> dict[str, float]:
         return {
             "loss": self.loss / self.steps,
-            "iou": self.intersection / max(self.union, 1),
+            "iou": self.intersection / self.union if self.union else 1.0,
             "samples_per_second": self.samples / (time.monotonic() - self.began),
         }

@@ -77,6 +77,15 @@ def test_looks_come_in_the_order_asked_even_where_pictures_take_turns(network, v
     assert [look.expression for look in attend(network, mixed, batch_size=4)] == mixed
 
 
+def test_a_network_is_left_in_the_mode_that_it_came_in(val):
+    network = make_network(val)
+    network.network.train()
+    looks = attend(network, val[:4], batch_size=2)
+    next(looks)
+    assert network.network.training, "between two looks"
+    assert len(list(looks)) == 3 and network.network.training
+
+
 def test_a_network_without_sfm_has_nothing_to_look_into(val):
     with pytest.raises(ValueError, match="no SFM"):
         next(attend(make_network(val, sfm="none"), val))

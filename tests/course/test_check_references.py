@@ -28,7 +28,7 @@ from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import FrozenBackbone, ShapesBackbone
 from shnet_lib.model.features import LevelProjection
 from shnet_lib.model.hcam import HCAM
-from shnet_lib.model.sfm import PaperSFM, pixel_positions
+from shnet_lib.model.sfm import PrintedSFM, pixel_positions
 from shnet_lib.model.shnet import ModelConfig, SHNet
 from shnet_lib.training.evaluate import THRESHOLD, probability_at
 
@@ -102,7 +102,7 @@ def test_positions_made_of_parts_are_the_librarys(seed):
 def test_equation_1_is_the_librarys(seed):
     given = lesson_03._everything(random.Random(seed))
     visual, word_feats, word_mask, positions, weights, heads = given
-    library = PaperSFM(visual.shape[1], heads, layers=1, feedforward=0)
+    library = PrintedSFM(visual.shape[1], heads)
     for name, weight in weights.items():
         getattr(library.attention, name).weight.data = weight.T
     joint = lesson_03._join(visual, word_feats)
@@ -137,6 +137,7 @@ def test_the_forward_pass_is_that_of_the_whole_network():
         image_size=32,
         grid=2,
         channels=8,
+        sfm="printed",
         heads=2,
         backbone="shapes",
         backbone_weights="random",

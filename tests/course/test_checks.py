@@ -191,6 +191,20 @@ def test_a_contest_tells_its_score_and_has_the_same_seed_each_time(monkeypatch, 
     assert capsys.readouterr().out == ("✓ the finale: 13 against 10\n✓ the finale: 11 against 10\n")
 
 
+def test_a_check_draws_nothing_from_the_generators_of_the_notebook(monkeypatch):
+    """Seeded by a check, every cell after it would draw the same numbers."""
+    contest = Contest(lambda answer, seed: f"{torch.manual_seed(seed).initial_seed()}")
+    monkeypatch.setattr(core, "remember", lambda name: None)
+    monkeypatch.setattr(core, "EXERCISES", {"softmax": SOFTMAX, "the finale": contest})
+    for name, answer in (("softmax", by_hand), ("softmax", torch.sigmoid), ("the finale", None)):
+        before = torch.get_rng_state(), random.getstate()
+        try:
+            check(name, answer)
+        except CheckFailed:
+            assert answer is torch.sigmoid
+        assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
+
+
 def stub(scores):
     raise NotImplementedError("your turn: softmax")
 

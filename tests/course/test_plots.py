@@ -2,12 +2,14 @@
 
 import base64
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
@@ -22,10 +24,13 @@ from shnet_course.pictures.base import (
     draw_mask,
     draw_predictions,
     grid_of,
+    live_curves,
     overlay,
     photo_of,
+    show,
 )
 from shnet_lib.data import Expression
+from shnet_lib.training.metrics import overall_iou
 
 HEIGHT, WIDTH = 12, 20
 ROWS, COLUMNS = (3, 6), (5, 14)  # of the rectangle referred to, first and last
@@ -192,6 +197,30 @@ def test_the_curves_are_the_history() -> None:
     assert len({line.get_color() for line in iou.lines}) == 2
     assert len({line.get_marker() for line in iou.lines}) == 2  # told apart without colours too
     assert iou.get_ylim() == (0, 1) and loss.get_ylim()[0] == 0
+
+
+def test_two_empty_masks_agree_as_they_do_in_the_metrics(expression: Expression) -> None:
+    nothing = np.zeros((HEIGHT, WIDTH), bool)
+    empty = replace(expression, read_mask=lambda: nothing)
+    figure = draw_predictions([empty, expression], [nothing, nothing])
+    scores = [ax.get_title().split()[-1] for ax in figure.axes[:2]]
+    none, some = torch.tensor([0]), torch.tensor([int(rectangle().sum())])
+    assert scores == [f"{overall_iou(none, union):.2f}" for union in (none, some)]
+
+
+# ---------------------------------------------------------------- in a script
+
+
+@pytest.mark.fault
+def test_a_script_prints_the_text_of_each_picture(capsys) -> None:
+    """`fit(on_evaluation=live_curves())` trains on, evaluation after evaluation."""
+    redraw = live_curves()
+    for length in (1, 2):
+        redraw(HISTORY[:length])
+    show(draw_curves(HISTORY), "two curves")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "step 10: loss 0.500" in first and "step 20: loss 0.250" in second
+    assert third == "two curves"
 
 
 # ---------------------------------------------------------------- in a notebook

@@ -94,6 +94,9 @@ def test_accuracy_is_the_share_of_labelled_pixels_named_rightly(data: Path) -> N
             expected = labelled.count(choice) / len(labelled)
             assert found[name] == pytest.approx(expected, abs=1e-4)
     assert network.training
+    network.eval()
+    pixel_accuracy(network, heads, images, labels)
+    assert not network.training, "it is left in the mode that it came in"
 
 
 def test_some_steps_teach_it_and_the_weights_can_be_loaded(data: Path, tmp_path: Path) -> None:
