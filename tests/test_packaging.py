@@ -177,6 +177,30 @@ def test_conda_brings_python_and_pip_and_pip_reads_pyproject():
     assert [version for version in versions if version in allowed] == list(PYTHONS)
 
 
+def test_github_runs_what_our_own_ci_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    job = workflow["jobs"]["tests"]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    known = (ROOT / ".ci" / "run").read_text()
+    assert commands and all(re.search(rf"^{each}\b", known, re.M) for each in commands)
+    machines = job["strategy"]["matrix"]["include"]
+    pythons = {machine["python"] for machine in machines}
+    assert pythons <= {re.match(r"\d+\.\d+", python)[0] for python in PYTHONS}
+    assert {machine["system"].split("-")[0] for machine in machines} == {"ubuntu", "macos"}
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = [name for name in re.findall(r"`([\w./]+)`", text) if "/" in name or "." in name]
+    assert len(paths) > 10
+    missing = [
+        path for path in paths if not list(ROOT.glob(re.sub("NN_name|NN", "*", path).rstrip("/")))
+    ]
+    assert missing == []
+    for way in text.split("\n## ")[1:]:
+        assert len(re.findall(r"^\d\. ", way, re.M)) <= 4 and len(way.splitlines()) <= 15
+
+
 def test_every_target_is_in_the_readme():
     targets = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
     assert {"lab", "train", "test", "lock", "clean"} <= set(targets)

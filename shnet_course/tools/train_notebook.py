@@ -8,6 +8,7 @@ the last line printed is the result. Paths are relative to the folder where the 
 
 import argparse
 import asyncio
+import json
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import nbformat
 from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.client import KernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -25,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from shnet_course.paths import COURSE
-from shnet_lib.progress_line import MESSAGE, VARIABLE, ProgressLine
+from shnet_course.tools.progress_line import MESSAGE, ProgressLine
 
 NOTEBOOK = COURSE / "notebooks" / "10_train_unc.ipynb"
 PATH_SETTINGS = ("glove", "model.backbone_weights", "start_from", "cache_images")
@@ -87,6 +89,13 @@ class Client(NotebookClient):
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         await super().async_start_new_kernel(**options)
+
+    async def async_start_new_kernel_client(self) -> KernelClient:
+        client = await super().async_start_new_kernel_client()
+        client.execute(
+            "from shnet_course.tools.progress_line import send_bars; send_bars()", silent=True
+        )
+        return client
 
     async def async_execute_cell(self, cell: NotebookNode, *arguments: Any, **options: Any) -> Any:
         if self.stops:  # an idle kernel takes no notice of an interrupt
@@ -166,7 +175,7 @@ def train(client: Client, run: Path) -> int:
     was_finished = result.exists()
     status, told = 0, ""
     try:
-        client.execute(env=os.environ | {VARIABLE: "1"})
+        client.execute()
     except CellExecutionError as error:
         status, told = WRONG, explain(error)
     except (DeadKernelError, RuntimeError, KeyboardInterrupt) as error:
@@ -180,7 +189,7 @@ def train(client: Client, run: Path) -> int:
     if status == 0 or not was_finished:  # a finished run's notebook is better than a failed one's
         nbformat.write(client.nb, kept)
         client.line.say(f"notebook: {kept}")
-    client.line.say(result.read_text().strip() if status == 0 else told)
+    client.line.say(json.dumps(json.loads(result.read_text())) if status == 0 else told)
     return status
 
 

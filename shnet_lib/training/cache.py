@@ -19,10 +19,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file
-from shnet_lib.progress_line import tqdm
 
 
 class Photos(Dataset):

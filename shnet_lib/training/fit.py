@@ -19,12 +19,12 @@ from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.shnet import SHNet
-from shnet_lib.progress_line import tqdm
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
     load_weights_into,

@@ -14,6 +14,7 @@ import pytest
 
 from shnet_course.tools import train_notebook
 from shnet_course.tools.train_notebook import PATH_SETTINGS, main, whole_settings
+from shnet_lib.model.shnet import ModelConfig
 from shnet_lib.training.config import TrainConfig
 
 HEAD = """\
@@ -22,7 +23,7 @@ from pathlib import Path
 from IPython.display import display
 """
 TRAIN = """\
-from shnet_lib.progress_line import tqdm
+from tqdm.auto import tqdm
 
 print("told", preset, resume, flush=True)
 print("a warning", file=sys.stderr)
@@ -32,7 +33,10 @@ for step in (bar := tqdm(range(3), desc="training")):
     display(curves, raw=True)
 display({"image/png": "aGVsbG8=", "text/plain": "Four photos."}, raw=True)
 """
-REPORT = '(Path(run_folder) / "metrics.json").write_text(json.dumps({"val": 0.5, "data": data}))'
+REPORT = """\
+report = json.dumps({"val": 0.5, "data": data}, indent=1)
+(Path(run_folder) / "metrics.json").write_text(report)
+"""
 WAIT = """\
 print("waiting", flush=True)
 try:
@@ -197,7 +201,7 @@ def test_paths_in_set_are_relative_to_where_one_types(tmp_path, monkeypatch):
 
 def test_every_setting_that_is_a_path_is_known():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    names |= {f"model.{field.name}" for field in dataclasses.fields(TrainConfig().model)}
+    names |= {f"model.{field.name}" for field in dataclasses.fields(ModelConfig)}
     assert set(PATH_SETTINGS) <= names
     texts = {
         f.name for f in dataclasses.fields(TrainConfig) if f.type in ("str | None", str | None)

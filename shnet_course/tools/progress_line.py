@@ -1,7 +1,7 @@
-"""Progress of training, evaluating and caching: tqdm's bars, or the one line of `make train`.
+"""Progress of a notebook that a program runs, in one line of its terminal.
 
-A bar that redraws itself never leaves a notebook that a program runs. Where that program has set
-the variable below, a bar sends its state to it as a message that only it reads, and the program
+A bar that redraws itself never leaves such a notebook. So in the notebook's kernel tqdm's bars
+are replaced (`send_bars`): each sends its state as a message that is not shown, and the program
 shows it with `ProgressLine`.
 """
 
@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+from IPython.display import publish_display_data
 from tqdm import auto, std
 
-VARIABLE = "SHNET_PROGRESS_LINE"  # in the kernel's environment: somebody reads the messages
 MESSAGE = "application/x-shnet-progress+json"
 SECONDS = 5.0  # between two lines, where a line cannot be rewritten
 LABELS = {"iou": "IoU", "samples_per_second": "samples/s"}
 CLEAR = "\r\x1b[2K"  # to the line's begin, and empty it
 
 
-class _SentBar(std.tqdm):
+class SentBar(std.tqdm):
     """A bar that sends its state instead of drawing it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -43,14 +43,14 @@ class _SentBar(std.tqdm):
             self._send(state="done" if self.leave else "gone")
 
     def _send(self, state: str) -> None:
-        from IPython.display import publish_display_data  # the library alone does without IPython
-
         bar = {name: self.format_dict[name] for name in ("n", "total", "initial", "elapsed")}
         bar |= {"title": self.desc.removesuffix(": "), "figures": self.figures, "state": state}
         publish_display_data({MESSAGE: bar})
 
 
-tqdm = _SentBar if os.environ.get(VARIABLE) else auto.tqdm
+def send_bars() -> None:
+    """In a kernel, before anything else is imported: every `tqdm.auto.tqdm` sends its state."""
+    auto.tqdm = SentBar
 
 
 def describe(bar: Mapping[str, Any]) -> str:
@@ -85,7 +85,7 @@ class ProgressLine:
         self.running: set[str] = set()  # the bars' titles
 
     def show(self, bar: Mapping[str, Any]) -> None:
-        """A bar's new state, as `_SentBar` sends it."""
+        """A bar's new state, as `SentBar` sends it."""
         (self.running.add if bar["state"] == "running" else self.running.discard)(bar["title"])
         if self.living:
             self.line = "" if bar["state"] == "gone" else describe(bar)

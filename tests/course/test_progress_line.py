@@ -1,13 +1,20 @@
 """The progress of a run in one line: in a terminal it is redrawn, a file gets whole lines."""
 
-import ast
 import io
 import subprocess
 import sys
 
 import pytest
 
-from shnet_lib.progress_line import CLEAR, SECONDS, ProgressLine, describe
+from shnet_course.tools import progress_line
+from shnet_course.tools.progress_line import (
+    CLEAR,
+    MESSAGE,
+    SECONDS,
+    ProgressLine,
+    SentBar,
+    describe,
+)
 
 
 class Terminal(io.StringIO):
@@ -108,39 +115,31 @@ def test_a_file_gets_whole_lines_one_per_five_seconds(monkeypatch, kind):
     assert all(each.startswith("training ") for each in lines[:-1])
 
 
-SENT = """
-import shnet_lib.progress_line as progress_line, IPython.display
-IPython.display.publish_display_data = lambda data: print(data[progress_line.MESSAGE])
-bar = progress_line.tqdm(total=3, desc="training", mininterval=0)
-for n in range(3):
-    bar.set_postfix({"loss": 0.5}, refresh=False)
-    bar.update()
-bar.close()
-bar.close()
-print(sum(1 for _ in progress_line.tqdm(range(5), desc="evaluating", leave=False, disable=True)))
-"""
-
-
-def test_a_bar_sends_its_state_where_somebody_reads_it():
-    run = subprocess.run(
-        [sys.executable, "-c", SENT],
-        env={"SHNET_PROGRESS_LINE": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
+def test_a_bar_sends_its_state(monkeypatch, capsys):
+    states = []
+    monkeypatch.setattr(
+        progress_line, "publish_display_data", lambda data: states.append(data[MESSAGE])
     )
-    *sent, five = run.stdout.splitlines()
-    states = [ast.literal_eval(line) for line in sent]
-    assert (run.stderr, five) == ("", "5")
+    bar = SentBar(total=3, desc="training", mininterval=0)
+    for _ in range(3):
+        bar.set_postfix({"loss": 0.5}, refresh=False)
+        bar.update()
+    bar.close()
+    bar.close()
     assert [state["state"] for state in states].count("done") == 1
     assert states[-1]["state"] == "done" and states[-1]["n"] == states[-1]["total"] == 3
     assert states[-1]["title"] == "training" and states[-1]["figures"] == {"loss": 0.5}
     assert [state["n"] for state in states] == sorted(state["n"] for state in states)
+    sent = len(states)
+    assert list(SentBar(range(5), desc="evaluating", leave=False, disable=True)) == [0, 1, 2, 3, 4]
+    assert len(states) == sent, "another process's bar"
+    assert list(SentBar(range(5), desc="evaluating", leave=False)) == [0, 1, 2, 3, 4]
+    assert states[-1]["state"] == "gone"
+    assert capsys.readouterr() == ("", "")
 
 
-def test_elsewhere_the_bars_are_tqdms():
-    code = "import shnet_lib.progress_line as p, tqdm.auto; print(p.tqdm is tqdm.auto.tqdm)"
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={"PATH": ""}, capture_output=True, text=True
-    )
-    assert run.stdout == "True\n", run.stderr
+def test_the_bars_of_training_evaluating_and_caching_are_those_that_are_replaced():
+    code = "from shnet_course.tools.progress_line import SentBar, send_bars; send_bars()\n"
+    code += "from shnet_lib.training import cache, evaluate, fit\n"
+    code += "assert cache.tqdm is evaluate.tqdm is fit.tqdm is SentBar"
+    subprocess.run([sys.executable, "-c", code], check=True)
