@@ -44,8 +44,8 @@ class LiteralDepthConvolution(nn.Module):
 
 
 class LiteralHCAM(HCAM):
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__(channels, dropout)
         self.aggregate = LiteralDepthConvolution(channels)
 
     def forward(self, visual: list[Tensor], words: list[Tensor], word_mask: Tensor) -> Tensor:
@@ -56,7 +56,8 @@ class LiteralHCAM(HCAM):
             for j in others:
                 tiled = sentences[j][:, :, None, None].expand_as(visual[i])
                 joined = torch.cat((visual[i], tiled), dim=1)  # (B, 2C, H, W)
-                affinity = self.affinity[i].norm(self.affinity[i].conv(joined)).sigmoid()
+                gate = self.affinity[i]
+                affinity = gate.dropout(gate.norm(gate.conv(joined))).sigmoid()
                 gathered = gathered + affinity * visual[j]
             exchanged.append(gathered)
         return self.aggregate(exchanged)
@@ -87,16 +88,18 @@ class LiteralSHNet(SHNet):
             config.sfm_feedforward,
             config.positions,
             config.share_sfm,
+            config.sfm_dropout,
         )
-        self.fusion = LiteralHCAM(config.channels)
-        self.upsample = LiteralUpsampling(config.channels, config.decoder_widths, config.dropout)
+        self.fusion = LiteralHCAM(config.channels, config.affinity_dropout)
+        self.upsample = LiteralUpsampling(
+            config.channels, config.decoder_widths, config.decoder_dropout
+        )
 
     def forward(self, batch: dict) -> Tensor:
         image_index = batch["image_index"]
         images = batch["images"][image_index]  # (I, 3, S, S) -> (B, 3, S, S)
-        return super().forward(
-            batch | {"images": images, "image_index": torch.arange(len(image_index))}
-        )
+        each_its_own = torch.arange(len(image_index), device=image_index.device)
+        return super().forward(batch | {"images": images, "image_index": each_its_own})
 
 
 def literal_version(network: SHNet) -> LiteralSHNet:

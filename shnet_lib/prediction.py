@@ -18,13 +18,14 @@ from torchvision import tv_tensors
 
 from shnet_lib.data.dataset import resize_and_normalize
 from shnet_lib.data.text import tokenize
+from shnet_lib.errors import ShnetError
 from shnet_lib.training.checkpoint import TrainedSHNet
 from shnet_lib.training.evaluate import THRESHOLD, evaluating, probability_at
 
 ARRAY_FORMS = "(H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA"
 
 
-class PredictionError(ValueError):
+class PredictionError(ShnetError):
     """An image or a phrase that cannot be read; the message says what to do."""
 
 

@@ -15,7 +15,7 @@ from benchmarks.memory import on_fake_tensors, peak_bytes, saved_bytes
 from benchmarks.report import with_tables
 from benchmarks.sizes import TINY, make_batch, make_network
 from benchmarks.step import check_equal
-from shnet_lib.data.refshapes import generate
+from refgen.refshapes import generate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

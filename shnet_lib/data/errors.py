@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shnet_lib.errors import ShnetError
 
-class DataError(ValueError):
+
+class DataError(ShnetError):
     """What is on disk is missing, damaged, or not what was asked for."""
 
 

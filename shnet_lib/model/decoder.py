@@ -80,7 +80,7 @@ class UpsamplingConvolution(nn.Module):
     """3 x 3 convolutions with BatchNorm, ReLU and dropout; the second and third double the map.
 
     `widths` are the channels after each; a last 3 x 3 convolution leaves one channel of logits.
-    The released code's is (512, 512, 512, 256).
+    The released code's are (512, 512, 512, 256), with dropout after all but the last of them.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
@@ -90,11 +90,12 @@ class UpsamplingConvolution(nn.Module):
             (ConvolveDoubled if i in (1, 2) else nn.Conv2d)(before, after, 3, padding=1)
             for i, (before, after) in enumerate(zip(inputs, outputs, strict=True))
         ]
+        *convolutions, self.logits = convolutions
+        dropouts = [dropout] * (len(widths) - 1) + [0.0]
         self.steps = nn.ModuleList(
-            nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout2d(dropout))
-            for conv, after in zip(convolutions, widths, strict=False)
+            nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout2d(share))
+            for conv, after, share in zip(convolutions, widths, dropouts, strict=True)
         )
-        self.logits = convolutions[-1]
 
     def forward(self, context: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1, 4H, 4W)."""

@@ -16,13 +16,15 @@ OTHERS = {0: (1, 2), 1: (0, 2), 2: (0, 1)}  # j != i, for the levels 2, 3, 4 at 
 class Affinity(nn.Module):
     """Lambda_ij of Eq. 2: sigmoid(Conv([f^v_i ; f^{l avg}_j])), one convolution a level i.
 
-    "Conv" is a 3 x 3 convolution and a BatchNorm, as in the released code.
+    "Conv" is a 3 x 3 convolution and a BatchNorm, as in the released code, whose dropout stands
+    before the sigmoid: where a channel is taken away, the gate is not shut but half open.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.norm = nn.BatchNorm2d(channels)
+        self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, visual: Tensor, sentences: list[Tensor]) -> list[Tensor]:
         """(B, C, H, W) and several (B, C) -> as many affinities (B, C, H, W) in (0, 1).
@@ -33,12 +35,11 @@ class Affinity(nn.Module):
         visual_kernel, sentence_kernel = self.conv.weight.chunk(2, dim=1)
         from_visual = F.conv2d(visual, visual_kernel, self.conv.bias, padding=1)
         height, width = visual.shape[-2:]
-        return [
-            torch.sigmoid(
-                self.norm(from_visual + convolve_tiled(sentence, sentence_kernel, height, width))
-            )
+        joined = [
+            from_visual + convolve_tiled(sentence, sentence_kernel, height, width)
             for sentence in sentences
         ]
+        return [self.dropout(self.norm(one)).sigmoid() for one in joined]
 
 
 def convolve_tiled(sentence: Tensor, kernel: Tensor, height: int, width: int) -> Tensor:
@@ -84,9 +85,9 @@ class DepthConvolution(nn.Module):
 class HCAM(nn.Module):
     """Hierarchical Cross-Modal Exchange, then Hierarchical Aggregation (Figure 3)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.affinity = nn.ModuleList(Affinity(channels) for _ in range(3))
+        self.affinity = nn.ModuleList(Affinity(channels, dropout) for _ in range(3))
         self.aggregate = DepthConvolution(channels)
 
     def forward(self, visual: list[Tensor], words: list[Tensor], word_mask: Tensor) -> Tensor:

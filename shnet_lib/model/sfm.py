@@ -3,9 +3,11 @@
 Pixels and words stand in one sequence of N = H*W + T, and one attention does everything at once:
 pixel-pixel, pixel-word, word-pixel and word-word.
 
-Two forms. `PaperSFM` is Eq. 1 as printed. `ReleasedSFM` is what the authors' code runs: pre-norm
+Two forms. `PrintedSFM` is Eq. 1 as printed. `ReleasedSFM` is what the authors' code runs: pre-norm
 transformer layers with residuals and a feed-forward network. They share attention and positions.
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,12 +42,13 @@ class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention with several heads, written so that each step can be read.
 
     The N x N weights are only materialised when asked for: at a 40 x 40 grid they are most of the
-    memory.
+    memory. `dropout` is the share of them that training takes away.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
@@ -60,29 +63,31 @@ class MultiHeadAttention(nn.Module):
         """Queries and keys come from `keyed`, values from `valued`, both (B, N, C).
 
         `keep (B, N)` is False at padded words, which nobody may look at.
-        Returns (B, N, C) and, if asked, the weights (B, heads, N, N) whose rows sum to 1.
+        Returns (B, N, C) and, if asked, the weights (B, heads, N, N) whose rows sum to 1: before
+        dropout.
         """
         query = self._split(self.query(keyed))  # (B, N, C) -> (B, heads, N, C / heads)
         key = self._split(self.key(keyed))
         value = self._split(self.value(valued))
         mask = keep[:, None, None, :]  # the same for every head and every query
+        dropout = self.dropout if self.training else 0.0
         if return_weights:
             scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (B, heads, N, N)
             weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-            mixed = weights @ value
+            mixed = F.dropout(weights, dropout) @ value
         else:
             weights = None
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         return self.out(mixed.transpose(1, 2).flatten(2)), weights  # (B, N, C)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class PaperSFM(nn.Module):
+class PrintedSFM(nn.Module):
     """Eq. 1 as printed: X = LayerNorm(V (+) L); X = X + (P_v (+) P_l); F = MultiHead(X)."""
 
-    def __init__(self, channels: int, heads: int, layers: int, feedforward: int) -> None:
+    def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.attention = MultiHeadAttention(channels, heads)
@@ -97,33 +102,41 @@ class PaperSFM(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One pre-norm layer of the released code: positions go to queries and keys, not to values."""
+    """One pre-norm layer of the released code: positions go to queries and keys, not to values.
 
-    def __init__(self, channels: int, heads: int, feedforward: int) -> None:
+    One rate of dropout for the attention's weights, the feed-forward network and both residuals.
+    """
+
+    def __init__(self, channels: int, heads: int, feedforward: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(channels)
-        self.attention = MultiHeadAttention(channels, heads)
+        self.attention = MultiHeadAttention(channels, heads, dropout)
         self.norm_2 = nn.LayerNorm(channels)
         self.feedforward = nn.Sequential(
-            nn.Linear(channels, feedforward), nn.ReLU(), nn.Linear(feedforward, channels)
+            nn.Linear(channels, feedforward),
+            nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
+            nn.Linear(feedforward, channels),
         )
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, positions: Tensor, keep: Tensor, return_attention: bool
     ) -> tuple[Tensor, Tensor | None]:
         normed = self.norm_1(x)
         mixed, weights = self.attention(normed + positions, normed, keep, return_attention)
-        x = x + mixed
-        return x + self.feedforward(self.norm_2(x)), weights
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.feedforward(self.norm_2(x))), weights
 
 
 class ReleasedSFM(nn.Module):
     """What the authors' code runs in place of Eq. 1: encoder layers, then a last LayerNorm."""
 
-    def __init__(self, channels: int, heads: int, layers: int, feedforward: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, layers: int, feedforward: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            EncoderLayer(channels, heads, feedforward) for _ in range(layers)
+            EncoderLayer(channels, heads, feedforward, dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(channels)
 
@@ -141,9 +154,9 @@ class ReleasedSFM(nn.Module):
 class SFM(nn.Module):
     """Join pixels and words, attend, take them apart again.
 
-    `form` is "paper" or "released". Levels of a batch are stacked, so that one call serves all
-    three (`share=True`, as the released code shares its weights); with `share=False` each has its
-    own.
+    `form` is "printed" or "released"; only the latter has `layers`, `feedforward` and `dropout`.
+    Levels of a batch are stacked, so that one call serves all three (`share=True`, as the released
+    code shares its weights); with `share=False` each has its own.
     """
 
     def __init__(
@@ -151,17 +164,18 @@ class SFM(nn.Module):
         form: str,
         channels: int,
         heads: int,
-        layers: int = 1,
-        feedforward: int = 512,
+        layers: int = 2,
+        feedforward: int = 256,
         positions: bool = True,
         share: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        block = {"paper": PaperSFM, "released": ReleasedSFM}[form]
-        copies = 1 if share else 3
-        self.blocks = nn.ModuleList(
-            block(channels, heads, layers, feedforward) for _ in range(copies)
-        )
+        block = {
+            "printed": partial(PrintedSFM, channels, heads),
+            "released": partial(ReleasedSFM, channels, heads, layers, feedforward, dropout),
+        }[form]
+        self.blocks = nn.ModuleList(block() for _ in range(1 if share else 3))
         self.positions = positions
 
     def forward(

@@ -16,7 +16,7 @@ GLOVE_SIZE = 300  # numbers a word vector, section 4.2: GloVe 840B
 
 CHOICES = {
     "backbone": BACKBONES,
-    "sfm": ("paper", "released", "none"),
+    "sfm": ("released", "printed", "none"),
     "fusion": tuple(FUSIONS),
     "word_vectors": ("glove", "onehot"),
 }
@@ -26,7 +26,9 @@ CHOICES = {
 class ModelConfig:
     """Everything in which the rows of Tables 2, 3 and 4 differ, and the network's sizes.
 
-    The defaults are the paper's where it states them; the rest is the released code's.
+    The defaults are the paper's where it states them; the rest is the released code's: what the
+    command in its README sets, or its options' defaults. `unread` names what a network has no use
+    for.
     """
 
     image_size: int = 320  # section 4.2; also 448
@@ -34,9 +36,11 @@ class ModelConfig:
     channels: int = 512  # C_v = C_l = C, section 3.2; the number is the released code's
     backbone: str = "deeplabv3plus"  # section 4.2, Table 3
     backbone_weights: str = "shipped"  # a file, or "shipped", "imagenet", "random" (backbone.py)
-    sfm: str = "paper"  # Eq. 1 as printed; "released" is the authors' code; "none"
-    sfm_layers: int = 2  # of the released form; the README of the released code asks for 2
-    sfm_feedforward: int = 512  # of the released form
+    sfm: str = "released"  # the authors' code; "printed": Eqs. 1 to 3 and no more; "none"
+    sfm_layers: int = 2  # the README's; the option's default is 1
+    sfm_feedforward: int = 256  # the option's default, which the README leaves; 512 is the other
+    sfm_dropout: float = 0.2  # the README's; on attention weights, feed-forward, both residuals
+    affinity_dropout: float = 0.2  # the README's; before HCAM's sigmoid
     heads: int = 8  # the released code's
     share_sfm: bool = True  # one SFM for the three levels, as the released code has it
     positions: bool = True  # False: Table 2, row 7
@@ -44,7 +48,9 @@ class ModelConfig:
     word_vectors: str = "glove"  # section 4.2; "onehot": Table 2, row 6
     train_word_vectors: bool = True  # GloVe "initializes" the embedding, section 4.2
     decoder_widths: tuple[int, ...] = (512, 512, 512, 256)  # the released code's
-    dropout: float = 0.2  # of the decoder; the released code's
+    aspp_dropout: float = 0.25  # the released code's, fixed
+    decoder_dropout: float = 0.2  # the README's
+    first_edition: bool = False  # read from old files only: networks trained before LeakyReLU
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -56,6 +62,9 @@ class ModelConfig:
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)}: it must be 1 or more")
+        for name in ("sfm_dropout", "affinity_dropout", "aspp_dropout", "decoder_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"model.{name} is {getattr(self, name)}: it is a share, 0 to 1")
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(
                 f"model.channels is {self.channels}: it must be a multiple of 4 (x and y, sine and "
@@ -65,6 +74,33 @@ class ModelConfig:
             raise ValueError(
                 "model.decoder_widths needs two numbers or more: the map doubles twice"
             )
+
+
+# Section 4.2: DeepLabv3+ pre-trained on VOC, 320 x 320, H = W = 18; GloVe "initializes" the word
+# vectors, so that they are trained. The rest is the released code's.
+PAPER = ModelConfig()
+PAPER_WORDS = 10_000  # to count parameters with; a vocabulary's size depends on its data set
+
+# Settings that not every network reads, and the choices with which they are read.
+READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("sfm_layers", "sfm_feedforward", "sfm_dropout"), {"sfm": ("released",)}),
+    **dict.fromkeys(("heads", "share_sfm", "positions"), {"sfm": ("released", "printed")}),
+    "affinity_dropout": {"fusion": ("hcam",), "sfm": ("released", "none")},  # Eq. 2 prints none
+    "train_word_vectors": {"word_vectors": ("glove",)},
+}
+
+
+def unread(config: ModelConfig) -> dict[str, str]:
+    """The settings that this network does not read, each with the choice that it does not go with.
+
+    {"sfm_layers": "model.sfm=printed", ...}
+    """
+    return {
+        name: f"model.{choice}={getattr(config, choice)}"
+        for name, choices in READ_WITH.items()
+        for choice, values in choices.items()
+        if getattr(config, choice) not in values
+    }
 
 
 TABLE_2: dict[str, dict[str, str | bool]] = {
@@ -104,7 +140,7 @@ class SHNet(nn.Module):
             found = "none" if word_vectors is None else f"{len(word_vectors)}"
             raise ValueError(
                 f'word_vectors="glove" needs one vector for each of the {vocabulary_size} words, '
-                f'got {found}: read them with shnet_lib.data.text.read_glove, or use "onehot"'
+                f'got {found}: read them with shnet_lib.data.glove.read_glove, or use "onehot"'
             )
         trainable = config.train_word_vectors and config.word_vectors == "glove"
 
@@ -125,22 +161,34 @@ class SHNet(nn.Module):
                 config.sfm_feedforward,
                 config.positions,
                 config.share_sfm,
+                config.sfm_dropout,
             )
         )
-        self.fusion = FUSIONS[config.fusion](channels)
-        self.aspp = ASPP(channels, config.dropout)
-        self.upsample = UpsamplingConvolution(channels, config.decoder_widths, config.dropout)
+        # The printed form is Eqs. 1 to 3 alone: no dropout in Eq. 2, no activation after Eq. 3.
+        self.as_released = config.sfm != "printed" and not config.first_edition
+        dropout = [config.affinity_dropout] if config.fusion == "hcam" and self.as_released else []
+        self.fusion = FUSIONS[config.fusion](channels, *dropout)
+        self.aspp = ASPP(channels, config.aspp_dropout)
+        self.upsample = UpsamplingConvolution(
+            channels, config.decoder_widths, config.decoder_dropout
+        )
         self._start_convolutions()
 
     def _start_convolutions(self) -> None:
-        """He et al.'s start for every trained convolution, and a first guess of "background".
+        """He et al.'s start under every BatchNorm, and a first guess of "background".
 
         torch's own start is 2.4 times smaller. Under a BatchNorm that changes no output, but Adam's
         steps are then as large as the weights themselves: on RefShapes, at a 12 x 12 grid, the
         first masks came after 1,750 steps instead of 250. The paper does not say how layers start.
+
+        HCAM's rivals in Table 4 and ConvLSTM have no BatchNorm: theirs start as torch starts them,
+        as in their authors' code, and not 2.4 times louder.
         """
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
+        normed = any(isinstance(module, nn.BatchNorm2d) for module in self.fusion.modules())
+        fusion = [self.fusion] if normed else []
+        parts = nn.ModuleList([*self.projections, *fusion, self.aspp, self.upsample])
+        for module in parts.modules():
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -170,10 +218,12 @@ class SHNet(nn.Module):
         else:
             visual, words, attention = self.sfm(visual, word_feats, word_mask, return_attention)
         context = self.fusion(visual, words, word_mask)  # G (B, C, H, W)
+        if self.as_released:
+            context = F.leaky_relu(context)
         logits = self.upsample(self.aspp(context))  # (B, 1, 4H, 4W)
 
         mask_logits = F.interpolate(
-            logits, size=self.config.image_size, mode="bilinear", align_corners=False
+            logits, self.config.image_size, mode="bilinear", align_corners=self.as_released
         ).squeeze(1)
         return (mask_logits, attention) if return_attention else mask_logits
 

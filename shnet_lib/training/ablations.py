@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from shnet_lib.data import DataError
+from shnet_lib.files import write_table
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
-from shnet_lib.training.checkpoint import CheckpointError, write_table
+from shnet_lib.training.checkpoint import CheckpointError
 from shnet_lib.training.config import ConfigError, TrainConfig, configure, parse_settings
+from shnet_lib.training.resume import has_progress
 from shnet_lib.training.run import made_with, run, unseen_splits
 
 # On RefShapes every row is "w/o GloVe": its words are one-hot. Table 4's HCAM is Table 2's SHNet.
@@ -25,7 +27,7 @@ from shnet_lib.training.run import made_with, run, unseen_splits
 ROWS: dict[str, dict[str, Any]] = {
     **{name: row for name, row in TABLE_2.items() if name != "SHNet w/o GloVe"},
     **{name: row for name, row in TABLE_4.items() if name != "HCAM"},
-    "SHNet, Eq. 1 as printed": {"sfm": "paper"},
+    "SHNet, Eq. 1 as printed": {"sfm": "printed"},
 }
 SEEDS = (0, 1, 2)
 METRICS = ("overall_iou", "mean_iou", "precision@0.5")
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lines = read_lines(given.out)
                 if any((line["row"], line["seed"]) == (row, str(seed)) for line in lines):
                     continue
-                report = run(config, given.data, folder, resume=(folder / "last").exists()).report
+                report = run(config, given.data, folder, resume=has_progress(folder)).report
                 lines.append(line_of(row, config, report))
                 write_table(given.out, lines)
                 print(f"{row}, seed {seed}: {report[config.val_split]['overall_iou']:.3f}")

@@ -19,10 +19,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
-from shnet_lib.training.checkpoint import replacing_file
+from shnet_lib.files import whole_file
+from shnet_lib.progress_line import tqdm
 
 
 class Photos(Dataset):
@@ -98,7 +98,7 @@ def cache_images(dataset: ReferringDataset, folder: Path, workers: int = 0) -> P
     path = folder / f"photos-{dataset.image_size}-{_which_photos(dataset)}.npy"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            with replacing_file(path) as new:
+            with whole_file(path) as new:
                 _write_photos(dataset, new, workers)
     return path
 

@@ -15,13 +15,15 @@ from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from shnet_lib.data import DataError, splits_of
-from shnet_lib.model.shnet import ModelConfig
+from shnet_lib.errors import ShnetError
+from shnet_lib.model.shnet import PAPER, ModelConfig, unread
 
-# What a run computes does not depend on these.
-SAME_RESULT = ("workers", "cache_images", "recompute")
+# What a run computes does not depend on these: files may have moved, and a resumed run proves by
+# other means that the backbone is the same, and has its word vectors from its checkpoint.
+SAME_RESULT = ("workers", "cache_images", "recompute", "glove", "model.backbone_weights")
 
 
-class ConfigError(ValueError):
+class ConfigError(ShnetError):
     """A setting that does not exist, or a value that it cannot take."""
 
 
@@ -118,13 +120,18 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The settings that `to_dict` wrote.
 
-        One that was added since takes its default: what runs did before there was a choice.
+        One that was added since takes its default: what runs did before there was a choice. Of the
+        first edition's networks, which had no LeakyReLU after the fusion, `_first_edition` knows
+        more.
 
         Raises:
             ConfigError: a name is unknown, or a value has the wrong type.
         """
         values = dict(values)
-        settings = {f"model.{name}": v for name, v in values.pop("model", {}).items()} | values
+        model = values.pop("model", {})
+        if "first_edition" not in model:
+            model = _first_edition(model)
+        settings = {f"model.{name}": v for name, v in model.items()} | values
         return _build({name: _checked(name, value) for name, value in settings.items()})
 
     def differences(self, other: "TrainConfig") -> str:
@@ -140,7 +147,12 @@ class TrainConfig:
         """The command line that makes this run, but for its folders: what differs from a preset."""
         preset = self.preset if self.preset in PRESETS else "quick"
         usual = _flat(PRESETS[preset]) | {"preset": self.preset, "dataset": self.dataset}
-        changed = [f"{name}={_write(v)}" for name, v in _flat(self).items() if usual[name] != v]
+        no_say = {f"model.{name}" for name in (*unread(self.model), "first_edition")}
+        changed = [
+            f"{name}={_write(value)}"
+            for name, value in _flat(self).items()
+            if usual[name] != value and name not in no_say
+        ]
         settings = f" --set {' '.join(changed)}" if changed else ""
         module = "python -m shnet_lib.training"
         return f"{module} --preset {preset} --dataset {self.dataset}{settings}"
@@ -160,10 +172,20 @@ def configure(preset: str, **overrides: Any) -> TrainConfig:
     """
     _one_of("preset", preset, PRESETS)
     changed = {name: _checked(name, value) for name, value in overrides.items()}
+    if "model.first_edition" in changed:
+        raise ConfigError("model.first_edition is read from old files; it cannot be chosen")
     for name, other in (("steps", "epochs"), ("epochs", "steps")):
         if changed.get(name) is not None:
             changed.setdefault(other, None)
-    return _build(_flat(PRESETS[preset]) | changed)
+    config = _build(_flat(PRESETS[preset]) | changed)
+    for name, choice in unread(config.model).items():
+        default = getattr(ModelConfig(), name)
+        if changed.get(f"model.{name}", default) != default:
+            raise ConfigError(
+                f"model.{name} = {changed[f'model.{name}']}: with {choice} nothing reads it; leave "
+                "it out"
+            )
+    return config
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -182,6 +204,16 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"{setting!r} is no setting: write name=value")
         values[name.strip()] = _read(name.strip(), text.strip())
     return values
+
+
+def _first_edition(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model settings of a network saved before the released form was whole."""
+    model = dict(model)
+    dropout = model.pop("dropout", 0.2)  # then the only one, of ASPP and the decoder
+    if model.get("sfm", "paper") == "paper":
+        model["sfm"] = "printed"
+    model |= {"sfm_dropout": 0.0, "aspp_dropout": dropout, "decoder_dropout": dropout}
+    return model | {"first_edition": True}
 
 
 # --- names and types ------------------------------------------------------------------------------
@@ -312,7 +344,7 @@ def _write(value: Any) -> str:
 # choice, as are the bf16 arithmetic and the workers. The VOC weights are not shipped: name their
 # file with model.backbone_weights, and GloVe's with glove.
 _PAPER = TrainConfig(
-    model=ModelConfig(image_size=320),  # section 4.2; the tables' numbers unless they say 448
+    model=PAPER,  # at 320 x 320, as the tables' numbers unless they say 448
     preset="unc-320",
     dataset="unc",
     epochs=30,  # not stated in the paper
@@ -320,23 +352,25 @@ _PAPER = TrainConfig(
     workers=8,
 )
 
-# None of it is the paper's: sizes and steps that show on two cores, in some minutes, that SHNet
-# learns RefShapes.
-_QUICK = TrainConfig(
+# None of it is the paper's: sizes and steps with which the rows of Tables 2 and 4 are trained on
+# RefShapes, some ten minutes each on one core. Frozen: docs/results/ablations.csv was trained so.
+_TABLES = TrainConfig(
     model=ModelConfig(
         image_size=128,
         grid=8,
         channels=64,
         backbone="shapes",
-        sfm="released",
         sfm_layers=1,
         sfm_feedforward=128,
+        sfm_dropout=0.0,
+        affinity_dropout=0.0,
         heads=4,
         word_vectors="onehot",
         decoder_widths=(48, 32),
-        dropout=0.0,
+        aspp_dropout=0.0,
+        decoder_dropout=0.0,
     ),
-    preset="quick",
+    preset="tables",
     dataset="refshapes-unc",
     steps=4000,
     batch_size=32,
@@ -346,8 +380,11 @@ _QUICK = TrainConfig(
     cache_features=True,
 )
 
+_QUICK = replace(_TABLES, preset="quick")
+
 PRESETS: dict[str, TrainConfig] = {
     "quick": _QUICK,  # RefShapes on two cores in some minutes
+    "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
     "smoke": replace(_QUICK, preset="smoke", steps=20, evaluate_every=10),  # does it run at all?
     "unc-320": _PAPER,  # Table 1, UNC at 320 x 320
     "unc-448": replace(  # Table 1, UNC at 448 x 448

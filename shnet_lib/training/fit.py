@@ -16,21 +16,19 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.progress_line import tqdm
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
-    keep_evaluation,
-    load_progress,
     load_weights_into,
+    network_folder,
     read_json,
     start_from,
 )
@@ -47,10 +45,13 @@ from shnet_lib.training.prepare import (
     make_dataset,
     open_folder,
     read_word_vectors,
+    require_files,
 )
 from shnet_lib.training.recompute import recompute_activations
+from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
 
 FUSED_ADAMW = ("cpu", "cuda", "mps")  # the devices that have it
+READ_EVERY = 10  # steps whose figures stay on the device: reading one waits for all of its work
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def fit(
         Interrupted: Ctrl-C; the run can be resumed from its last evaluation.
     """
     accelerator = make_accelerator(config)
-    run_folder = Path(run_folder)
+    run_folder = Path(run_folder).expanduser()
     with alone_in(run_folder, accelerator), way_on(config, run_folder):
         return train(config, data, run_folder, resume, on_evaluation, accelerator)
 
@@ -111,10 +112,14 @@ def train(
     vocabulary = Vocabulary.from_texts(train_texts, config.min_count, config.keep_numbers)
     open_folder(run_folder, config, vocabulary, resume, accelerator)
 
-    vectors = read_word_vectors(config, vocabulary, accelerator)
+    if resume:
+        vectors = saved_word_vectors(run_folder)
+    else:
+        require_files(config, vocabulary)
+        vectors = read_word_vectors(config, vocabulary, accelerator)
     network = SHNet(config.model, len(vocabulary), vectors)
-    if config.start_from is not None:
-        start_from(network, vocabulary, Path(config.start_from))
+    if config.start_from is not None and not resume:
+        start_from(network, Path(config.start_from))
     network = network.to(accelerator.device)
     train_set = make_dataset(config, data[config.train_split], vocabulary, network.backbone)
     val_set = make_dataset(config, data[config.val_split], vocabulary, network.backbone, True)
@@ -128,18 +133,15 @@ def train(
         weight_decay=config.weight_decay,
         fused=accelerator.device.type in FUSED_ADAMW,
     )
-    schedule = LambdaLR(optimizer, lambda step: polynomial_decay(step, steps, config.decay_power))
     if config.recompute:
         recompute_activations(network)
     model, optimizer = accelerator.prepare(network, optimizer)
-    accelerator.register_for_checkpointing(schedule)
     set_seed(config.seed, device_specific=True)  # each process drops its own features
 
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": None, "without_gain": 0}
-    state |= {"history": [], "processes": accelerator.num_processes}
-    if resume:
-        state = load_progress(run_folder, accelerator)
-    batches.first_step, batches.last_step = state["step"], steps
+    checkpoints = Checkpoints(run_folder, config, vocabulary, network, optimizer, accelerator)
+    progress = checkpoints.load() if resume else Progress()
+    step = progress.step
+    batches.first_step, batches.last_step = step, steps
     loader = DataLoader(
         train_set,
         batch_sampler=batches,
@@ -148,35 +150,40 @@ def train(
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # its own, so that loading draws none of training's numbers
     )
-    bar = tqdm(
-        total=steps, initial=state["step"], desc="training", disable=not accelerator.is_main_process
-    )
+    bar = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
 
     model.train()
-    began = time.monotonic() - state["seconds"]
+    began = time.monotonic() - progress.seconds
     meter = Meter()
+    unread: list[tuple[tuple[Tensor, ...], list[int]]] = []  # steps: figures, expressions
     for micro_batches in in_groups(loader, config.accumulate):
-        if config.patience and state["without_gain"] >= config.patience:
+        if config.patience and progress.without_gain >= config.patience:
             break
-        loss, intersection, union = train_step(model, micro_batches, accelerator, config)
-        if not math.isfinite(loss):
-            _stop(f"the loss is {loss}", state["step"] + 1, micro_batches, train_set)
+        set_learning_rate(optimizer, learning_rate(config, step, steps))
+        figures = train_step(model, micro_batches, accelerator, config)
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
-        state["step"] += 1
-        meter.add(loss, intersection, union, batches.batch_size)
-        bar.set_postfix(meter.read(), refresh=False)
+        step += 1
+        unread.append((figures, _expressions_in(micro_batches)))
+        evaluating = step % evaluate_every == 0 or step == steps
+        if len(unread) == READ_EVERY or evaluating:
+            for number, read in enumerate(read_figures([each[0] for each in unread])):
+                if not math.isfinite(read[0]):
+                    bad = step + 1 - len(unread) + number
+                    _stop(f"the loss is {read[0]}", bad, unread[number][1], train_set)
+                meter.add(*read, batches.batch_size)
+            bar.set_postfix(meter.read(), refresh=False)
+            unread.clear()
         bar.update()
-        if state["step"] % evaluate_every and state["step"] < steps:
+        if not evaluating:
             continue
 
         if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
-            _stop("a weight is not finite", state["step"], micro_batches, train_set)
+            _stop("a weight is not finite", step, _expressions_in(micro_batches), train_set)
         row = {
-            "step": state["step"],
-            "epoch": state["step"] / batches.steps_per_epoch,
-            "learning_rate": schedule.get_last_lr()[0],
+            "step": step,
+            "epoch": step / batches.steps_per_epoch,
+            "learning_rate": learning_rate(config, step, steps),
             **meter.over_processes(accelerator).read(),
         }
         _share_buffers(network, accelerator)
@@ -184,18 +191,30 @@ def train(
             network, val_set, accelerator, batch_size=config.batch_size, workers=config.workers
         )
         row |= {f"val_{name}": value for name, value in result.metrics.items()}
-        row["seconds"] = state["seconds"] = time.monotonic() - began
-        keep_evaluation(row, state, run_folder, network, config, vocabulary, accelerator)
+        row["seconds"] = time.monotonic() - began
+        progress.add(row)
+        checkpoints.save(progress)
         if on_evaluation and accelerator.is_main_process:
-            on_evaluation(state["history"])
+            on_evaluation(progress.history)
         meter = Meter()
     bar.close()
 
     network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    load_weights_into(network, run_folder / "best", config)
-    card = read_json(run_folder / "best" / "card.json")
+    best = network_folder(run_folder / "best")
+    load_weights_into(network, best, config)
+    card = read_json(best / "card.json", {})
     trained = TrainedSHNet(network.eval(), vocabulary, config, card)
-    return FitResult(state["history"], state["best"], state["seconds"], trained, accelerator)
+    return FitResult(progress.history, progress.best, progress.seconds, trained, accelerator)
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """The rate after `step` of `steps` (section 4.2)."""
+    return config.learning_rate * polynomial_decay(step, steps, config.decay_power)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def polynomial_decay(step: int, steps: int, power: float) -> float:
@@ -213,14 +232,15 @@ def train_step(
     micro_batches: Sequence[dict[str, Any]],
     accelerator: Accelerator,
     config: TrainConfig,
-) -> tuple[float, int, int]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Forward and backward through one step's micro-batches; the gradients are left in place.
 
     The shares are equal in size, so that the mean of their means is the mean over the whole batch.
     With the last share the gradients are averaged over the processes.
 
     Returns:
-        loss, intersection, union: of this process's expressions, its masks at a threshold of 0.5.
+        loss, intersection, union: of this process's expressions, its masks at a threshold of 0.5;
+            () each, still on the device (`read_figures`).
     """
     losses, intersections, unions = [], [], []
     for number, batch in enumerate(micro_batches, start=1):
@@ -237,15 +257,24 @@ def train_step(
         intersections.append(intersection.sum())
         unions.append(union.sum())
     return (
-        torch.stack(losses).mean().item(),
-        int(torch.stack(intersections).sum()),
-        int(torch.stack(unions).sum()),
+        torch.stack(losses).mean(),
+        torch.stack(intersections).sum(),
+        torch.stack(unions).sum(),
     )
 
 
-def _stop(what: str, step: int, micro_batches: Sequence[dict], dataset: ReferringDataset) -> None:
+def read_figures(steps: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, int, int]]:
+    """The loss and the pixels of some steps, all in one wait for the device."""
+    columns = [torch.stack(column).tolist() for column in zip(*steps, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _expressions_in(micro_batches: Sequence[dict]) -> list[int]:
+    return [i for batch in micro_batches for i in batch["expression_index"].tolist()]
+
+
+def _stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
     """Raise FloatingPointError that says which expressions stood in the batch."""
-    indices = [i for batch in micro_batches for i in batch["expression_index"].tolist()]
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
     raise FloatingPointError(
         f"{what} at step {step}. Try a lower learning_rate or precision=no; the last good state is "

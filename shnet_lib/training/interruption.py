@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from shnet_lib.training.checkpoint import has_progress, read_progress
 from shnet_lib.training.config import TrainConfig
+from shnet_lib.training.resume import has_progress, read_progress
 
 
 class Interrupted(KeyboardInterrupt):

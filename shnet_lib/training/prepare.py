@@ -19,10 +19,15 @@ from shnet_lib.data.dataset import (
     ImageBatchSampler,
     ReferringDataset,
 )
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.errors import require_file
+from shnet_lib.data.glove import read_glove
+from shnet_lib.data.text import Vocabulary
+from shnet_lib.files import write_json
+from shnet_lib.model.backbone import build_backbone
 from shnet_lib.training.cache import cache_images, cache_levels
-from shnet_lib.training.checkpoint import CheckpointError, has_progress, read_json, write_json
+from shnet_lib.training.checkpoint import CheckpointError, read_settings, require_start
 from shnet_lib.training.config import ConfigError, TrainConfig
+from shnet_lib.training.resume import has_progress, tidy
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -86,10 +91,10 @@ def open_folder(
         CheckpointError: a run is there that may not be overwritten, or is another one, or none is.
     """
     if resume:
-        saved = TrainConfig.from_dict(read_json(folder / "config.json"))
+        saved, words = read_settings(folder)
         if different := saved.differences(config):
             raise CheckpointError(f"{folder.absolute()} was begun with other settings: {different}")
-        if read_json(folder / "vocabulary.json") != vocabulary.to_dict():
+        if words.to_dict() != vocabulary.to_dict():
             raise CheckpointError(f"{folder.absolute()} was begun with other training expressions")
     elif has_progress(folder):
         raise CheckpointError(
@@ -97,8 +102,30 @@ def open_folder(
         )
     accelerator.wait_for_everyone()  # nobody looks at what the main process writes now
     if accelerator.is_main_process:
+        tidy(folder)
         write_json(folder / "config.json", config.to_dict())
         write_json(folder / "vocabulary.json", vocabulary.to_dict())
+
+
+def require_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Whether the files that the settings name are there, before minutes go into GloVe's text.
+
+    Raises:
+        ConfigError: the model wants word vectors and no file is named.
+        DataError, WeightsError, CheckpointError: a file is missing; or `start_from` knows other
+            words.
+    """
+    if config.model.word_vectors == "glove":
+        if config.glove is None:
+            raise ConfigError(
+                "model.word_vectors is 'glove': name the text file of the vectors with glove=..., "
+                "or set model.word_vectors=onehot (Table 2, row 6)"
+            )
+        require_file(Path(config.glove), "Name GloVe's text file with its full path: glove=...")
+        with torch.random.fork_rng(devices=[]):
+            build_backbone(config.model.backbone, config.model.backbone_weights)
+    if config.start_from is not None:
+        require_start(Path(config.start_from), vocabulary)
 
 
 def read_word_vectors(
@@ -107,19 +134,11 @@ def read_word_vectors(
     """(words, D) GloVe vectors where the model wants them (section 4.2); zeros where it lacks one.
 
     Raises:
-        ConfigError: the model wants them and no file is named.
-        DataError: the file is missing or no GloVe file.
+        DataError: the file is missing or no GloVe file, or lacks more than half of the words.
     """
     if config.model.word_vectors != "glove":
         return None
-    if config.glove is None:
-        raise ConfigError(
-            "model.word_vectors is 'glove': name the text file of the vectors with glove=..., or "
-            "set model.word_vectors=onehot (Table 2, row 6)"
-        )
-    with accelerator.main_process_first():  # the others read what the first one cached
-        cache = Path(config.glove).parent / "glove_cache"
-        vectors, missing = read_glove(Path(config.glove), vocabulary.words, cache)
+    vectors, missing = read_glove(Path(config.glove), vocabulary.words)
     accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
     return torch.from_numpy(vectors)
 

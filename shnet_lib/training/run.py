@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
-from shnet_lib.training.checkpoint import TrainedSHNet, read_json, write_json
+from shnet_lib.files import write_json
+from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_json
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, save_rows
 from shnet_lib.training.fit import FitResult, fit
@@ -115,10 +116,11 @@ def write_report(
     write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():
         save_rows(evaluation.rows, run_folder / f"expressions-{split}.csv")
-    card = read_json(run_folder / "best" / "card.json")
+    best = network_folder(run_folder / "best")
+    card = read_json(best / "card.json", {})
     card |= {"metrics": {split: report[split] for split in evaluations}}
     card |= {"expressions": {split: len(e.rows) for split, e in evaluations.items()}}
-    write_json(run_folder / "best" / "card.json", card | made_with())
+    write_json(best / "card.json", card | made_with())
 
 
 def made_with() -> dict[str, Any]:

@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from shnet_lib.teaching.exercises import is_check, make_exercise, target_of, text_of
-from shnet_lib.teaching.lessons import read_text
+from shnet_course.tools.make_exercises import is_check, make_exercise, target_of, text_of
+from shnet_course.tools.make_lessons import read_text
 
 COURSE = Path(__file__).parents[2]
 SOLUTIONS = sorted((COURSE / "solutions" / "text").glob("*.py"))

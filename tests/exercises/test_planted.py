@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shnet_lib.teaching.checks import EXERCISES, LESSONS, CheckFailed
-from shnet_lib.teaching.checks.core import Contest, Exercise, judge
+from shnet_course.checks import EXERCISES, LESSONS, CheckFailed
+from shnet_course.checks.core import Contest, Exercise, judge
 
 FILES = sorted((Path(__file__).parent / "planted").glob("lesson_*.py"))
 PLANTED = [importlib.import_module(f"planted.{path.stem}") for path in FILES]
@@ -89,7 +89,7 @@ def judge_undrawn(exercise, answer, seed):
 
 @pytest.fixture(autouse=True)
 def nobody_looks(monkeypatch):
-    monkeypatch.setattr("shnet_lib.teaching.checks.core.show", lambda figure, alt: None)
+    monkeypatch.setattr("shnet_course.checks.core.show", lambda figure, alt: None)
 
 
 @pytest.mark.parametrize(("name", "answer", "said", "seeds"), in_two_tiers(MISTAKES + UNNAMED))

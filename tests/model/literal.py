@@ -250,7 +250,7 @@ def attend(keyed: Tensor, valued: Tensor, keep: Tensor, module) -> Tensor:
     return torch.stack(result)
 
 
-def paper_sfm(joint: Tensor, places: Tensor, keep: Tensor, module) -> Tensor:
+def printed_sfm(joint: Tensor, places: Tensor, keep: Tensor, module) -> Tensor:
     """Eq. 1: X = LayerNorm(V (+) L); X = X + (P_v (+) P_l); F = MultiHead(X)."""
     result = []
     for b in range(len(joint)):
@@ -511,7 +511,7 @@ def shnet(levels: list[Tensor], words: Tensor, mask: Tensor, network) -> Tensor:
     word_feats = encode_words(words, network.word_encoder)
     fused_words = [word_feats] * 3
     if config.sfm != "none":
-        fuse = {"paper": paper_sfm, "released": released_sfm}[config.sfm]
+        fuse = {"printed": printed_sfm, "released": released_sfm}[config.sfm]
         places = positions(config.grid, config.grid, words.shape[1], config.channels)
         if not config.positions:
             places = torch.zeros_like(places)
@@ -522,5 +522,7 @@ def shnet(levels: list[Tensor], words: Tensor, mask: Tensor, network) -> Tensor:
             fused = fuse(join(visual[i], word_feats), places, keep, block)
             visual[i], fused_words[i] = part(fused, config.grid, config.grid)
     context = FUSIONS[config.fusion](visual, fused_words, mask, network.fusion)
+    printed = config.sfm == "printed"
+    context = context if printed else leaky_relu(context)
     logits = upsampling(aspp(context, network.aspp), network.upsample)
-    return resize(logits, config.image_size, config.image_size, align_corners=False)[:, 0]
+    return resize(logits, config.image_size, config.image_size, align_corners=not printed)[:, 0]

@@ -7,7 +7,7 @@ import torch
 from shnet_lib.model.sfm import (
     SFM,
     MultiHeadAttention,
-    PaperSFM,
+    PrintedSFM,
     ReleasedSFM,
     pixel_positions,
     word_positions,
@@ -23,7 +23,7 @@ CASES = [
     ((3, 2), [1], 25),
 ]
 BLOCKS = {
-    "paper": (lambda: PaperSFM(CHANNELS, HEADS, 1, 12), literal.paper_sfm),
+    "printed": (lambda: PrintedSFM(CHANNELS, HEADS), literal.printed_sfm),
     "released, one layer": (lambda: ReleasedSFM(CHANNELS, HEADS, 1, 12), literal.released_sfm),
     "released, two layers": (lambda: ReleasedSFM(CHANNELS, HEADS, 2, 12), literal.released_sfm),
 }
@@ -92,7 +92,7 @@ def test_both_forms_against_loops(form, grid, lengths, padded_to, return_attenti
     assert all((weights is not None) == return_attention for weights in attention)
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("form", ["printed", "released"])
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize(("grid", "lengths", "padded_to"), [((2, 3), [3, 1], 4), ((1, 1), [1], 1)])
 def test_levels_are_processed_individually(form, share, grid, lengths, padded_to):
@@ -107,7 +107,7 @@ def test_levels_are_processed_individually(form, share, grid, lengths, padded_to
     places = literal.positions(*grid, padded_to, CHANNELS)
     for level in literal.LEVELS:
         block = sfm.blocks[0 if share else level]
-        formula = literal.paper_sfm if form == "paper" else literal.released_sfm
+        formula = literal.printed_sfm if form == "printed" else literal.released_sfm
         fused = formula(literal.join(visual[level], words[0]), places, keep, block)
         expected_visual, expected_words = literal.part(fused, *grid)
         assert_equal(fused_visual[level], expected_visual, 1e-5)  # positions are float32
@@ -122,10 +122,10 @@ def test_not_sharing_triples_the_parameters():
     assert count(share=False) == 3 * count(share=True)
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("form", ["printed", "released"])
 @pytest.mark.parametrize("share", [True, False])
 def test_attention_is_handed_out_level_by_level(form, share):
-    layers = 1 if form == "paper" else 2
+    layers = 1 if form == "printed" else 2
     sfm = literal.randomised(SFM(form, CHANNELS, HEADS, 2, 12, share=share))
     visual, words, mask = literal.levels_and_words(2, CHANNELS, 2, 3, [3, 1], 4)
     *outputs, attention = sfm(visual, words[0], mask, return_attention=True)
@@ -145,7 +145,7 @@ def test_attention_is_handed_out_level_by_level(form, share):
             assert_equal(level, again)
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("form", ["printed", "released"])
 def test_what_stands_in_the_padding_is_never_read(form):
     sfm = literal.randomised(SFM(form, CHANNELS, HEADS, 2, 12))
     visual, words, mask = literal.levels_and_words(2, CHANNELS, 2, 3, [3, 1], 6)
@@ -156,7 +156,7 @@ def test_what_stands_in_the_padding_is_never_read(form):
         assert_equal(one[1][level][mask], another[1][level][mask])
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("form", ["printed", "released"])
 def test_without_positions_a_permutation_of_pixels_or_words_goes_straight_through(form):
     """Table 2, row 7: without P_v and P_l, SFM cannot tell where a pixel or a word stands."""
     visual, words, mask = literal.levels_and_words(2, CHANNELS, 3, 5, [4, 4], 4)

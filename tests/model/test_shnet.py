@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from shnet_lib.model import TABLE_2, TABLE_4, ModelConfig, SHNet
-from shnet_lib.model.shnet import count_parameters
+from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
 TINY = ModelConfig(
     image_size=32,
@@ -19,9 +19,13 @@ TINY = ModelConfig(
     heads=4,
     backbone="shapes",
     backbone_weights="random",
+    sfm_feedforward=12,
     word_vectors="onehot",
     decoder_widths=(16, 8),
-    dropout=0.0,
+    sfm_dropout=0.0,
+    affinity_dropout=0.0,
+    aspp_dropout=0.0,
+    decoder_dropout=0.0,
 )
 VOCABULARY = 12
 ROWS = [
@@ -72,9 +76,10 @@ def assert_same(one, other, tolerance=1e-5):
 
 VARIANTS = {
     "SHNet": {},
-    "released": {"sfm": "released", "sfm_feedforward": 12},
-    "released, a SFM a level": {"sfm": "released", "sfm_feedforward": 12, "share_sfm": False},
-    "paper, a SFM a level": {"share_sfm": False},
+    "one layer": {"sfm_layers": 1},
+    "a SFM a level": {"share_sfm": False},
+    "printed": {"sfm": "printed"},
+    "printed, a SFM a level": {"sfm": "printed", "share_sfm": False},
     "without positions": {"positions": False},
     "baseline": TABLE_2["baseline"],
     "only HCAM": TABLE_2["only HCAM"],
@@ -110,7 +115,7 @@ def test_logits_have_the_networks_input_size(image_size):
 
 
 @pytest.mark.parametrize("changes", ROWS)
-@pytest.mark.parametrize("sfm", ["paper", "released"])
+@pytest.mark.parametrize("sfm", ["printed", "released"])
 def test_the_length_of_the_padding_changes_nothing(changes, sfm):
     network = build(replace(TINY, **{"sfm": sfm, **changes}))
     expected = logits(network, make_batch())
@@ -186,7 +191,7 @@ def test_frozen_levels_stand_in_for_the_images():
 # --- attention ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sfm", "layers"), [("paper", 1), ("released", 2)])
+@pytest.mark.parametrize(("sfm", "layers"), [("printed", 1), ("released", 2)])
 @pytest.mark.parametrize("share_sfm", [True, False])
 def test_attention_is_returned_for_figure_7(sfm, layers, share_sfm):
     network = build(replace(TINY, sfm=sfm, share_sfm=share_sfm))
@@ -222,12 +227,12 @@ def test_table_2_is_the_papers():
     assert list(summary.items()) == [
         ("baseline", ("none", "none", "glove", True)),
         ("only HCAM", ("none", "hcam", "glove", True)),
-        ("only SFM", ("paper", "none", "glove", True)),
-        ("SFM+ConvLSTM", ("paper", "convlstm", "glove", True)),
-        ("SFM+Conv3D", ("paper", "conv3d", "glove", True)),
-        ("SHNet w/o GloVe", ("paper", "hcam", "onehot", True)),
-        ("SHNet w/o P.E.", ("paper", "hcam", "glove", False)),
-        ("SHNet", ("paper", "hcam", "glove", True)),
+        ("only SFM", ("released", "none", "glove", True)),
+        ("SFM+ConvLSTM", ("released", "convlstm", "glove", True)),
+        ("SFM+Conv3D", ("released", "conv3d", "glove", True)),
+        ("SHNet w/o GloVe", ("released", "hcam", "onehot", True)),
+        ("SHNet w/o P.E.", ("released", "hcam", "glove", False)),
+        ("SHNet", ("released", "hcam", "glove", True)),
     ]
     fusions = {name: ModelConfig(**row).fusion for name, row in TABLE_4.items()}
     assert fusions == {"MGATE": "mgate", "TGFE": "tgfe", "GBFM": "gbfm", "HCAM": "hcam"}
@@ -261,7 +266,7 @@ def has_no_say(name: str, config: ModelConfig) -> bool:
 
 
 @pytest.mark.parametrize("changes", ROWS)
-@pytest.mark.parametrize("form", [{"sfm": "paper"}, {"sfm": "released", "share_sfm": False}])
+@pytest.mark.parametrize("form", [{"sfm": "printed"}, {"sfm": "released", "share_sfm": False}])
 def test_every_row_trains_and_every_parameter_has_its_gradient(changes, form):
     changes = {**form, "word_vectors": "glove", **changes}
     config = replace(TINY, grid=8, **changes)  # so wide that ASPP's rate 6 reaches inside
@@ -315,31 +320,26 @@ def test_not_sharing_sfm_triples_its_parameters():
     assert trainable(separate) - trainable(separate.sfm) == rest
 
 
-RELEASED = ModelConfig(
-    backbone="resnet101", backbone_weights="random", sfm="released", train_word_vectors=False
-)
-
-
 def test_the_papers_size():
-    """The released code's 59.8 M, and where they sit. Its word vectors are never trained."""
-    *parts, together = count_parameters(RELEASED, 10000)
+    """Where its parameters sit; together in test_released.py. What GloVe starts is trained."""
+    *parts, together = count_parameters(PAPER, PAPER_WORDS)
     assert {name: round(trained / 1e6, 1) for name, trained, _ in parts} == {
         "backbone": 0.0,
         "projections": 16.5,
-        "word_encoder": 1.7,
-        "sfm": 3.2,
+        "word_encoder": 4.7,
+        "sfm": 2.6,
         "fusion": 21.2,
         "aspp": 8.9,
         "upsample": 8.3,
     }
-    assert together[0] == "together" and round(together[1] / 1e6, 1) == 59.8
+    assert together[0] == "together" and round(together[1] / 1e6, 1) == 62.2
     frozen = {name: number for name, _, number in parts if number}
-    assert frozen == {"backbone": 42500160, "word_encoder": 10000 * 300}  # ResNet-101 less fc
+    assert frozen == {"backbone": 42500160}  # ResNet-101 less fc
     assert together[2] == sum(frozen.values())
 
-    trained = count_parameters(replace(RELEASED, train_word_vectors=True), 10000)
-    assert trained[-1][1] - together[1] == 10000 * 300
-    assert trained[-1][2] == together[2] - 10000 * 300
+    fixed = count_parameters(replace(PAPER, train_word_vectors=False), PAPER_WORDS)
+    assert together[1] - fixed[-1][1] == PAPER_WORDS * 300
+    assert fixed[-1][2] - together[2] == PAPER_WORDS * 300
 
 
 def test_parameters_are_counted_as_the_network_has_them_and_without_its_files():
@@ -357,7 +357,7 @@ def test_parameters_are_counted_as_the_network_has_them_and_without_its_files():
     ("values", "message"),
     [
         ({"backbone": "vgg16"}, r"model.backbone is 'vgg16'; it can be .*deeplabv3plus"),
-        ({"sfm": "both"}, r"model.sfm is 'both'; it can be paper, released, none"),
+        ({"sfm": "both"}, r"model.sfm is 'both'; it can be released, printed, none"),
         ({"sfm": None}, r"model.sfm is None"),
         ({"fusion": "sum"}, r"model.fusion is 'sum'; it can be hcam, conv3d"),
         ({"word_vectors": "bert"}, r"model.word_vectors is 'bert'; it can be glove, onehot"),

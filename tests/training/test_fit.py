@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from training_helpers import tiny
 
@@ -23,10 +24,19 @@ from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError
 from shnet_lib.training.evaluate import evaluate
-from shnet_lib.training.fit import fit, in_groups, polynomial_decay, train_step
+from shnet_lib.training.fit import (
+    READ_EVERY,
+    fit,
+    in_groups,
+    polynomial_decay,
+    read_figures,
+    train_step,
+)
 from shnet_lib.training.meter import Meter
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
+from shnet_lib.training.resume import last_checkpoint
 
+DROPPING = {f"model.{part}_dropout": 0.3 for part in ("sfm", "affinity", "aspp", "decoder")}
 TIMES = ("seconds", "samples_per_second")  # what the clock says is never the same twice
 
 
@@ -100,7 +110,7 @@ def gradients(config, squares, micro_batches):
     """Of BatchNorms in evaluation mode: only then is a batch the sum of its parts."""
     _, network, _ = make_network(config, squares)
     network.eval()
-    result = train_step(network, micro_batches, Accelerator(), config)
+    (result,) = read_figures([train_step(network, micro_batches, Accelerator(), config)])
     return {k: p.grad for k, p in network.named_parameters() if p.grad is not None}, result
 
 
@@ -127,7 +137,9 @@ def test_a_step_reports_its_loss_and_its_pixels(squares):
     ((batch,),) = read_batches(config, dataset, 1)
     network.eval()
     logits = network(batch)
-    loss, intersection, union = train_step(network, [batch], Accelerator(), config)
+    figures = train_step(network, [batch], Accelerator(), config)
+    ((loss, intersection, union),) = read_figures([figures])
+    assert (type(loss), type(intersection), type(union)) == (float, int, int)
     expected = F.binary_cross_entropy(torch.sigmoid(logits), batch["target"])
     prediction, target = torch.sigmoid(logits) > 0.5, batch["target"] == 1
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -186,7 +198,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(squares, accumulate, world):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(squares, tmp_path):
-    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **{"model.dropout": 0.3})
+    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **DROPPING)
     first = fit(config, squares, tmp_path / "1")
     second = fit(config, squares, tmp_path / "2")
     assert figures(first.history) == figures(second.history)
@@ -216,7 +228,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, w
         accumulate=2,
         grayscale_probability=0.5,
         workers=workers,
-        **{"model.dropout": 0.3},
+        **DROPPING,
     )
     whole = fit(dataclasses.replace(config, workers=0), squares, tmp_path / "whole")
 
@@ -229,9 +241,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, w
     assert parts.best["step"] == whole.best["step"]
     assert same(weights(parts.trained), weights(whole.trained))
     last = [
-        torch.load(tmp_path / run / "last" / "optimizer.bin")["state"] for run in ("whole", "parts")
+        load_file(last_checkpoint(tmp_path / run) / "optimizer.safetensors")
+        for run in ("whole", "parts")
     ]
-    assert all(same(last[0][k], last[1][k]) for k in last[0])
+    assert last[0] and same(*last)
 
 
 def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
@@ -247,8 +260,15 @@ def test_a_finished_run_resumes_to_its_result(squares, tmp_path):
 
 
 def test_a_training_starts_from_the_weights_of_another_on_another_grid(squares, tmp_path):
-    first = fit(tiny(steps=2, evaluate_every=1), squares, tmp_path / "coarse")
-    settings = {"model.grid": 8, "learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "seed": 5}
+    shipped = {"model.backbone_weights": "shipped"}
+    first = fit(tiny(steps=2, evaluate_every=1, **shipped), squares, tmp_path / "coarse")
+    settings = shipped | {
+        "model.grid": 8,
+        "learning_rate": 1e-12,
+        "weight_decay": 0.0,
+        "steps": 1,
+        "seed": 5,
+    }
     there = tiny(start_from=str(tmp_path / "coarse" / "best"), **settings)
     begun = fit(there, squares, tmp_path / "fine")
     anew = fit(tiny(**settings), squares, tmp_path / "anew")
@@ -256,6 +276,8 @@ def test_a_training_starts_from_the_weights_of_another_on_another_grid(squares, 
     assert begun.trained.network.config.grid == 8
     for name, parameter in begun.trained.network.named_parameters():
         assert torch.allclose(parameter, parameters[name], atol=1e-9), name
+    loaded = load_shnet(tmp_path / "fine" / "best").network
+    assert same(loaded.state_dict(), weights(begun.trained))
     different = dict(anew.trained.network.named_parameters())["aspp.pixel.0.weight"]
     assert not torch.allclose(different, parameters["aspp.pixel.0.weight"], atol=1e-2)
 
@@ -335,22 +357,45 @@ def test_history_is_handed_out_and_written_down(squares, tmp_path):
     assert result.seconds == result.history[-1]["seconds"] > result.history[0]["seconds"] > 0
 
 
+def test_figures_wait_on_the_device_and_lose_nothing(squares, tmp_path, monkeypatch):
+    """Read after every step or after several, they are the same."""
+    config = tiny(steps=READ_EVERY + 3, evaluate_every=READ_EVERY + 2)
+    read, histories = [], []
+
+    def counted(steps):
+        read.append(len(steps))
+        return read_figures(steps)
+
+    monkeypatch.setattr("shnet_lib.training.fit.read_figures", counted)
+    for every in (READ_EVERY, 1):
+        monkeypatch.setattr("shnet_lib.training.fit.READ_EVERY", every)
+        histories.append(figures(fit(config, squares, tmp_path / str(every)).history))
+    assert histories[0] == histories[1]
+    assert read == [READ_EVERY, 2, 1] + [1] * (READ_EVERY + 3)
+
+
 def test_the_last_step_is_evaluated_too(squares, tmp_path):
     history = fit(tiny(steps=5, evaluate_every=3), squares, tmp_path).history
     assert [row["step"] for row in history] == [3, 5]
 
 
 @pytest.mark.parametrize(
-    ("every", "said"), [(2, "the loss is nan at step 4"), (1, "a weight is not finite at step 2")]
+    ("every", "said"),
+    [
+        (2, "the loss is nan at step 4"),
+        (1, "a weight is not finite at step 2"),
+        (READ_EVERY + 3, f"the loss is nan at step {READ_EVERY + 5}"),  # noticed later
+    ],
 )
 def test_a_broken_run_stops_and_keeps_what_was_good(squares, tmp_path, every, said):
     """A NaN among the optimiser's averages spoils the weights of the next step."""
-    config = tiny(steps=6, evaluate_every=every)
+    config = tiny(steps=3 * every, evaluate_every=every)
     with pytest.raises(Interrupted):
         fit(config, squares, tmp_path, on_evaluation=stop_at(every))
-    optimizer = torch.load(tmp_path / "last" / "optimizer.bin")
-    optimizer["state"][0]["exp_avg"].fill_(math.nan)
-    torch.save(optimizer, tmp_path / "last" / "optimizer.bin")
+    path = last_checkpoint(tmp_path) / "optimizer.safetensors"
+    optimizer = load_file(path)
+    next(value for name, value in optimizer.items() if name.startswith("exp_avg.")).fill_(math.nan)
+    save_file(optimizer, path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(FloatingPointError, match=said) as caught:
         fit(config, squares, tmp_path, resume=True)
@@ -379,8 +424,8 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(squares, tmp_path):
     fewer = {"train": squares["train"][:1], "val": squares["val"]}
     with pytest.raises(CheckpointError, match="other training expressions"):
         fit(config, fewer, tmp_path, resume=True)
-    progress = json.loads((tmp_path / "last" / "progress.json").read_text())
-    (tmp_path / "last" / "progress.json").write_text(json.dumps(progress | {"processes": 4}))
+    path = last_checkpoint(tmp_path) / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"processes": 4}))
     with pytest.raises(CheckpointError, match="written by 4 processes, this run has 1"):
         fit(config, squares, tmp_path, resume=True)
     shutil.rmtree(tmp_path / "last")
@@ -402,7 +447,11 @@ def test_processes_that_do_not_know_of_each_other_are_stopped(squares, tmp_path,
 @pytest.mark.parametrize("trainable", [True, False])
 def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     glove = tmp_path / "glove.txt"
-    glove.write_text("the 1.0 2.0 3.0\nred 0.5 0.25 0.125\nof 9 9 9\n")
+    vectors = {"the": [1.0, 2.0, 3.0], "red": [0.5, 0.25, 0.125]} | {
+        word: [number, 0.0, 1.0] for number, word in enumerate(("one", "square", "on"), start=2)
+    }
+    lines = [" ".join(map(str, [word, *vector])) for word, vector in vectors.items()]
+    glove.write_text("\n".join([*lines, "of 9 9 9"]))
     model = {"model.word_vectors": "glove", "model.train_word_vectors": trainable}
     with pytest.raises(ConfigError, match="glove=.*onehot"):
         fit(tiny(steps=1, **model), squares, tmp_path / "none")
@@ -411,9 +460,9 @@ def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     embedding = weights(trained)["word_encoder.embedding.weight"]
     words = trained.vocabulary.words
     expected = torch.zeros(len(words), 3)
-    expected[words.index("the")] = torch.tensor([1.0, 2.0, 3.0])
-    expected[words.index("red")] = torch.tensor([0.5, 0.25, 0.125])
-    assert f"{len(words) - 2} of {len(words)} words have no vector" in capsys.readouterr().out
+    for word, vector in vectors.items():
+        expected[words.index(word)] = torch.tensor(vector)
+    assert f"{len(words) - 5} of {len(words)} words have no vector" in capsys.readouterr().out
     if trainable:
         assert not torch.equal(embedding, expected)
         assert torch.allclose(embedding, expected, atol=2e-3)  # one step of 1e-3

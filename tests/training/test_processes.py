@@ -21,6 +21,7 @@ from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import load_shnet
 from shnet_lib.training.evaluate import Evaluation, evaluate
 from shnet_lib.training.fit import fit, train_step
+from shnet_lib.training.resume import read_progress
 
 HERE = Path(__file__).parent
 STEPS = {2: 30, 4: 4}  # two learn, four only compute the same
@@ -95,12 +96,12 @@ def test_the_command_trains_and_resumes(launched, squares):
     lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert len(lines) == 2  # one process prints, once a command
     assert lines[0] == lines[1]  # the second command resumed what was finished
-    progress = json.loads((out / "run" / "last" / "progress.json").read_text())
+    progress = read_progress(out / "run")
     assert progress["processes"] == processes
     steps = list(range(2, STEPS[processes] + 1, 2))
     assert [row["step"] for row in progress["history"]] == steps
-    random_states = sorted(path.name for path in (out / "run" / "last").glob("random*"))
-    assert random_states == [f"random_states_{rank}.pkl" for rank in range(processes)]
+    random_states = sorted(path.name for path in (out / "run" / "last").rglob("random*"))
+    assert random_states == [f"random-{rank}.json" for rank in range(processes)]
 
     trained = load_shnet(out / "run" / "best")
     written = json.loads((out / "run" / "metrics.json").read_text())
@@ -123,7 +124,7 @@ def stop(history):
 
 def test_training_figures_are_those_of_one_process_that_accumulates(launched, squares, tmp_path):
     processes, out, _ = launched
-    several = json.loads((out / "run" / "last" / "progress.json").read_text())["history"][0]
+    several = read_progress(out / "run")["history"][0]
     steps = STEPS[processes]
     config = tiny(steps=steps, evaluate_every=2, learning_rate=0.02, accumulate=processes)
     with pytest.raises(Enough) as caught:
@@ -137,7 +138,7 @@ def test_training_figures_are_those_of_one_process_that_accumulates(launched, sq
 def test_a_notebook_starts_several_processes(squares_folder, tmp_path):
     result = start("notebook_processes.py", squares_folder, tmp_path)
     assert result.returncode == 0, result.stderr[-4000:]
-    progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
+    progress = read_progress(tmp_path / "run")
     assert (progress["processes"], progress["step"]) == (2, 2)
     assert load_shnet(tmp_path / "run" / "best").config.steps == 2
 
@@ -148,7 +149,7 @@ def test_a_killed_process_ends_the_run_and_is_named(squares_folder, tmp_path):
     assert result.returncode != 0
     assert re.search(r"rank\s*: 1 ", result.stderr), result.stderr[-4000:]
     assert "SIGKILL" in result.stderr
-    progress = json.loads((tmp_path / "last" / "progress.json").read_text())
+    progress = read_progress(tmp_path)
     assert 1 <= progress["step"] < 10
 
 

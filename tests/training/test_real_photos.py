@@ -26,7 +26,6 @@ LEARN_BY_HEART = {
     "model.sfm_feedforward": 64,
     "model.backbone_weights": "random",  # enough to tell the pixels of a dozen photos apart
     "model.decoder_widths": (32, 32, 16),
-    "model.dropout": 0.0,
     "dataset": "unc",
     "batch_size": 32,
     "steps": 100,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from shnet_course.tools import readme_picture
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching import readme_picture
 from shnet_lib.training.ablations import read_lines
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.run import evaluate_splits, unseen_splits
@@ -87,7 +87,8 @@ def test_the_networks_of_figure_5_reach_their_cards(name):
 
 def test_its_card_says_what_made_it(trained):
     card = trained.card
-    assert all(command.startswith("python -m shnet_lib.") for command in card["commands"])
+    ours = ("python -m shnet_lib.", "python -m refgen.", "python -m shnet_course.")
+    assert all(command.startswith(ours) for command in card["commands"])
     assert {"seed", "data_seed", "step", "torch", "python", "device", "threads"} <= set(card)
     assert tuple(card["metrics"]) == SPLITS
 

@@ -20,7 +20,6 @@ TINY_MODEL = {
     "model.image_size": 32,
     "model.grid": 4,
     "model.channels": 16,
-    "model.heads": 4,
     "model.backbone": "shapes",
     "model.backbone_weights": "random",
     "model.word_vectors": "onehot",

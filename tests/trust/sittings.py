@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from shnet_lib.data.refshapes import generate
-from shnet_lib.training.checkpoint import has_progress
+from refgen.refshapes import generate
+from shnet_lib.training.resume import has_progress
 
 STEPS, EVALUATE_EVERY = 12, 2
 # Dropout, grey photos and accumulation: all that draws random numbers or carries something over.
@@ -38,7 +38,8 @@ SETTINGS = {
     "model.backbone_weights": "random",
     "model.sfm_feedforward": 32,
     "model.decoder_widths": "16,16",
-    "model.dropout": 0.3,
+    "model.sfm_dropout": 0.3,
+    "model.decoder_dropout": 0.3,
 }
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 

@@ -23,7 +23,7 @@ from shnet_lib.data.fetch.archive import check_zip
 from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, download, require_space
 from shnet_lib.data.fetch.prepare import GLOVE_TEXT, Request, prepare
 from shnet_lib.data.fetch.sources import Sources
-from shnet_lib.data.text import read_glove
+from shnet_lib.data.glove import read_glove
 
 pytestmark = pytest.mark.fault
 

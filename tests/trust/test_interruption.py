@@ -32,12 +32,14 @@ from sittings import (
     sit,
     write_data,
 )
+from small import tree
 
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training import fit as fit_module
-from shnet_lib.training.checkpoint import has_progress, load_shnet, read_progress
+from shnet_lib.training.checkpoint import load_shnet
 from shnet_lib.training.config import ConfigError, configure, parse_settings
 from shnet_lib.training.fit import fit
+from shnet_lib.training.resume import has_progress, last_checkpoint, read_progress
 from shnet_lib.training.run import read_splits
 
 pytestmark = pytest.mark.fault
@@ -75,16 +77,19 @@ def require_the_same(run: Path, whole: Path) -> None:
     figures = [json.loads((each / "metrics.json").read_text()) for each in (run, whole)]
     assert figures[0] | {"seconds": 0} == figures[1] | {"seconds": 0}
     names = [
-        *(path.relative_to(whole) for path in (whole / "last").iterdir()),
-        *(path.relative_to(whole) for path in (whole / "best").iterdir()),
+        *(path.relative_to(whole) for path in (whole / "last").glob("*/*")),
+        *(path.relative_to(whole) for path in (whole / "best").glob("*/*")),
         *(path.relative_to(whole) for path in whole.glob("expressions-*.csv")),
     ]
-    assert len(names) >= 5 + 5 + 3
+    assert len(names) == 4 + 5 + 3
     differing = [
         str(name) for name in names if (run / name).read_bytes() != (whole / name).read_bytes()
     ]
-    assert differing == ["last/progress.json"]  # it holds the seconds
-    assert torch.load(run / "last" / "optimizer.bin")["state"]
+    last = last_checkpoint(run)
+    assert differing == [f"last/{last.name}/progress.json"]  # it holds the seconds
+    assert load_file(last / "optimizer.safetensors")
+    for name in ("last", "best"):
+        assert len(list((run / name).iterdir())) == 1, "what a crash left is still there"
 
 
 def require_whole(run: Path) -> int:
@@ -92,11 +97,12 @@ def require_whole(run: Path) -> int:
     if not has_progress(run):
         return 0
     progress = read_progress(run)
-    last = run / "last" if (run / "last").exists() else run / "last.old"
-    assert torch.load(last / "optimizer.bin")["state"][0]["step"] == progress["step"]
-    assert torch.load(last / "custom_checkpoint_0.pkl")["last_epoch"] == progress["step"]
+    last = last_checkpoint(run)
+    averages = load_file(last / "optimizer.safetensors")
+    steps = {value.item() for name, value in averages.items() if name.startswith("step.")}
+    assert steps == {progress["step"]} and last.name == f"step-{progress['step']:06}"
     assert all(
-        torch.isfinite(value).all() for value in load_file(last / "model.safetensors").values()
+        torch.isfinite(value).all() for value in load_file(last / "network.safetensors").values()
     )
     assert progress["step"] == progress["history"][-1]["step"]
     assert load_shnet(run / "best").card["step"] >= progress["best"]["step"]
@@ -120,7 +126,7 @@ def accidents(seed: int, whole: Path, cpu_seconds: float) -> Iterator[Accident]:
 
 def unfinished(run: Path) -> set[tuple[str, int]]:
     """What saving has begun and not ended in `run`, and when it was touched last."""
-    found = [*run.glob("*.new"), *run.glob("*.old")]
+    found = [*run.glob("*.new"), *run.glob("*/*.new")]
     return {(path.name, path.stat().st_mtime_ns) for path in found}
 
 
@@ -163,7 +169,7 @@ def test_ctrl_c_at_the_command_line_ends_with_one_line_and_130(data, whole, tmp_
     assert 0 < step < STEPS and f"goes on after step {step}, its last evaluation" in said
     for way in ("resume = True", "--resume", f"make train RESUME=1 RUN={run}"):
         assert way in said
-    assert "Traceback" not in printed(run) and not list(run.glob("*.new"))
+    assert "Traceback" not in printed(run) and not unfinished(run)
     assert sit(data, run) == 0
     require_the_same(run, whole)
 
@@ -211,7 +217,7 @@ def test_the_stop_button_of_a_notebook_ends_with_one_line_and_no_traceback(
     assert line == error.evalue and "\n" not in line
     assert f"{run} goes on after step {2 * EVALUATE_EVERY}" in line and "resume = True" in line
     said = [output.text for output in resumed if output.get("name") == "stdout"]
-    assert said == [f"{json.loads((whole / 'best' / 'card.json').read_text())['step']}\n"]
+    assert said == [f"{read_progress(whole)['best']['step']}\n"]
     assert history(run) == history(whole)
 
 
@@ -230,15 +236,17 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 def require_full(data: Path, run: Path, step: int, accident: Accident = NOTHING) -> None:
     """The next save does not fit: one line says so, and the checkpoint of `step` stands."""
-    before = {path: path.read_bytes() for path in (run / "last").iterdir()}
+    before = tree(run / "last")
     assert sit(data, run, accident) == 2
     (said,) = [line for line in printed(run).splitlines() if "error:" in line]
     assert f"{run} could not be written" in said and "make room" in said and "resume" in said
     needed = int(said.split("an evaluation writes ")[1].split(" bytes")[0].replace(",", ""))
-    kept = sum(path.stat().st_size for name in ("best", "last") for path in (run / name).iterdir())
+    kept = sum(
+        path.stat().st_size for name in ("best", "last") for path in (run / name).glob("*/*")
+    )
     assert needed == pytest.approx(kept, rel=0.05)
-    assert {path: path.read_bytes() for path in (run / "last").iterdir()} == before
-    assert not list(run.glob("*.new")), "half a checkpoint is in the way"
+    assert tree(run / "last") == before
+    assert not unfinished(run), "half a checkpoint is in the way"
     assert require_whole(run) == step
 
 
@@ -261,7 +269,7 @@ def test_a_file_that_the_system_lets_grow_no_further(data, whole, tmp_path):
     run = tmp_path / "run"
     assert sit(data, run, in_the_middle(whole, signal.SIGINT)) == 130
     step = read_progress(run)["step"]
-    limit = (whole / "last" / "model.safetensors").stat().st_size // 2
+    limit = (last_checkpoint(whole) / "network.safetensors").stat().st_size // 2
     require_full(data, run, step, Accident(file_bytes=limit, told=True))
     assert sit(data, run) == 0
     require_the_same(run, whole)
