@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from drawn import write_drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSION = "SHNET_TEST_SESSION"  # in the environment of whatever a run of the tests starts
@@ -58,11 +59,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def refer_real() -> Path:
-    """80 real COCO photos with annotations and expressions, in the published layout."""
-    folder = ROOT.parent / "shared" / "real" / "refer_real"
+    """80 real COCO photos with annotations and expressions, in the published layout.
+
+    They are not ours to hand on: who has them names their folder.
+    """
+    beside = ROOT.parent / "shared" / "real" / "refer_real"
+    folder = Path(os.environ.get("SHNET_REAL_PHOTOS", beside))
     if not folder.is_dir():
-        pytest.skip("the 80 real photos (refer_real) are not beside this repository")
+        pytest.skip("the 80 real photos are not here: SHNET_REAL_PHOTOS does not name their folder")
     return folder
+
+
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def photo_data(request, tmp_path_factory) -> Path:
+    """UNC, UNC+ and G-Ref in the published layout: three drawn photos, and the 80 real ones."""
+    if request.param == "drawn":
+        return write_drawn(tmp_path_factory.mktemp("drawn") / "data")
+    return request.getfixturevalue("refer_real")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

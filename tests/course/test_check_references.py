@@ -10,7 +10,6 @@ from torch import nn
 from torchvision import tv_tensors
 
 from refgen.refshapes import Scene
-from shnet_course import failures
 from shnet_course.checks import (
     lesson_01,
     lesson_02,
