@@ -251,7 +251,7 @@ def test_the_remedy_for_missing_refshapes_works(tmp_path: Path) -> None:
     program, *arguments = re.search("`(.*)`", str(caught.value))[1].split()
     assert program == "python"
     few = ["--train", "2", "--val", "2", "--testA", "2", "--testB", "2"]
-    subprocess.run([sys.executable, *arguments, *few], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, *arguments, *few], cwd=ROOT, check=True, timeout=240)
     assert read_refer(tmp_path / "new", "refshapes-unc", "val")
 
 
