@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
+from shnet_lib.errors import ShnetError
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
@@ -33,8 +34,9 @@ from shnet_lib.training.checkpoint import (
     start_from,
 )
 from shnet_lib.training.config import TrainConfig
-from shnet_lib.training.evaluate import evaluate, to_device
+from shnet_lib.training.evaluate import evaluate, forward_size, to_device
 from shnet_lib.training.interruption import way_on
+from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.meter import Meter
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
@@ -51,6 +53,10 @@ from shnet_lib.training.recompute import recompute_activations
 from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
 
 FUSED_ADAMW = ("cpu", "cuda", "mps")  # the devices that have it
+
+
+class Diverged(ShnetError, FloatingPointError):
+    """The loss or a weight is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,11 @@ def fit(
         CheckpointError: the folder holds a run already and `resume` is False; or there is nothing
             to resume, or it belongs to other settings, other words or another number of processes;
             or another run is at work in the folder; or the disk is full.
-        FloatingPointError: the loss or a weight became infinite or NaN. The last good state stays
-            on disk.
+        Diverged: the loss or a weight became infinite or NaN. The last good state stays on disk.
         ConfigError: the batch cannot be shared by the processes, or GloVe's file is not named.
-        MemoryError: the GPU's memory, or the one for cached features, does not suffice.
+        DataError, WeightsError: a file that the settings name is missing or damaged.
+        OutOfMemory: the memory of the machine, or of the GPU, does not suffice.
+        LoaderError: the processes that read images have too little shared memory, or died.
         Interrupted: Ctrl-C; the run can be resumed from its last evaluation.
     """
     accelerator = make_accelerator(config)
@@ -141,11 +148,11 @@ def train(
     progress = checkpoints.load() if resume else Progress()
     step = progress.step
     batches.first_step, batches.last_step = step, steps
-    loader = DataLoader(
+    loader = make_loader(
         train_set,
+        config.workers,
         batch_sampler=batches,
         collate_fn=collate,
-        num_workers=config.workers,
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # its own, so that loading draws none of training's numbers
     )
@@ -180,7 +187,11 @@ def train(
         }
         _share_buffers(network, accelerator)
         result = evaluate(
-            network, val_set, accelerator, batch_size=config.batch_size, workers=config.workers
+            network,
+            val_set,
+            accelerator,
+            batch_size=forward_size(config, accelerator),
+            workers=config.workers,
         )
         row |= {f"val_{name}": value for name, value in result.metrics.items()}
         row["seconds"] = time.monotonic() - began
@@ -216,7 +227,7 @@ def polynomial_decay(step: int, steps: int, power: float) -> float:
 
 def in_groups(loader: DataLoader, size: int) -> Iterator[tuple[dict[str, Any], ...]]:
     """The loader's batches, `size` at a time."""
-    return zip(*[iter(loader)] * size, strict=True)
+    return zip(*[read(loader)] * size, strict=True)
 
 
 def train_step(
@@ -255,10 +266,10 @@ def train_step(
 
 
 def _stop(what: str, step: int, micro_batches: Sequence[dict], dataset: ReferringDataset) -> None:
-    """Raise FloatingPointError that says which expressions stood in the batch."""
+    """Raise Diverged, which says which expressions stood in the batch."""
     indices = [i for batch in micro_batches for i in batch["expression_index"].tolist()]
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
-    raise FloatingPointError(
+    raise Diverged(
         f"{what} at step {step}. Try a lower learning_rate or precision=no; the last good state is "
         f"on disk and can be resumed. The batch (sent_id, text): {'; '.join(texts)}"
     )
