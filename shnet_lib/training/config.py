@@ -93,12 +93,8 @@ class TrainConfig:
             raise ConfigError(f"seed = {self.seed}: numpy takes none as large; stay below 2**31")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate = {self.learning_rate}: it has to be above 0")
-        probabilities = {
-            "grayscale_probability": self.grayscale_probability,
-            "model.dropout": self.model.dropout,
-        }
-        for name, value in probabilities.items():
-            if not 0 <= value <= 1:
+        for name, value in _flat(self).items():
+            if name.endswith(("dropout", "probability")) and not 0 <= value <= 1:
                 raise ConfigError(f"{name} = {value}: it lies between 0 and 1")
         if min(self.model.decoder_widths) < 1:
             raise ConfigError(

@@ -205,14 +205,17 @@ def test_saved_settings_of_another_version():
         TrainConfig.from_dict(saved | {"model": saved["model"] | {"grid": "16"}})
 
 
+DROPOUT = next(f"model.{item.name}" for item in fields(ModelConfig) if "dropout" in item.name)
+
+
 @pytest.mark.parametrize(
     "setting",
     [
         *(f"{name}={value}" for value in ("nan", "inf", "-inf") for name in (
             "weight_decay", "learning_rate", "decay_power", "grayscale_probability",
-            "model.dropout",
+            DROPOUT,
         )),
-        "model.dropout=2", "model.dropout=-0.1", "model.decoder_widths=16,0", "seed=-1",
+        f"{DROPOUT}=2", f"{DROPOUT}=-0.1", "model.decoder_widths=16,0", "seed=-1",
         f"seed={2**32}", "weight_decay=-1", "workers=-1", "steps=0", "patience=0",
         "batch_size=0", "model.grid=0", "grayscale_probability=1.5",
     ],
