@@ -1,6 +1,9 @@
 # Every recipe is a line or two that a person could type; `make` alone lists the targets.
 
-PYTHON  ?= python3
+# The first of these that the pinned versions fit; another one: make install PYTHON=/path/to/python
+FITS     = (3, 11) <= sys.version_info[:2] <= (3, 14)
+PYTHON  ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$name -c 'import sys; sys.exit(not $(FITS))' 2> /dev/null && command -v $$name && break; done)
 VENV    ?= .venv
 DATASET ?= refshapes-unc
 # UNC, UNC+ and G-Ref share one folder, with the photos in it.
@@ -15,51 +18,52 @@ TESTABLE  := $(VENV)/.installed-with-tests
 LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py solutions/text/*.py)))
 # RefShapes is generated when the run reads it; other data sets are only read.
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
-GENERATE   = $(BIN)/python -m shnet_lib.data.refshapes --out data/refshapes
+# A file of tests is one worker's, and a worker computes on one core.
+PYTEST     = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+GENERATE   = $(BIN)/python -m refgen.refshapes --out data/refshapes
 
 # Linux hands freed memory back after every step of a training and clears it anew for the next one.
 # Keeping it makes a step on a CPU a tenth faster: docs/performance.md.
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
+# A kernel from elsewhere with our kernel's name would run the notebooks.
+unexport JUPYTER_PATH
+
 .DEFAULT_GOAL := help
-.PHONY: help lab train lessons exercises reset test test-long bench data lock clean
+.PHONY: help install lab train lessons exercises reset test test-all bench data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
-lab lessons test: override DATA := data/refshapes
+lab lessons test test-all: override DATA := data/refshapes
 
 help:  ## list the targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED)  ## make the environment .venv, and nothing else: PYTHON=/path/to/python INDEX=https://...
 
 lab: $(INSTALLED) data  ## open the course in JupyterLab
 	$(BIN)/jupyter lab
 
 train: $(INSTALLED) $(REFSHAPES)  ## train and evaluate: DATASET=unc DATA=/folder PRESET=unc-320 RUN=runs/x RESUME=1
-	$(BIN)/python -m shnet_lib.data.check --dataset "$(DATASET)" --data "$(DATA)"
-	@mkdir -p "$(RUN)" && rm -f "$(RUN)/metrics.json"
-	@echo 'To go on after an interruption: the same command with RUN=$(RUN) RESUME=1'
-	$(BIN)/papermill notebooks/10_train_unc.ipynb "$(RUN)/10_train_unc.ipynb" --cwd notebooks \
-	    --progress-bar --log-output -p preset "$(PRESET)" -p dataset "$(DATASET)" \
-	    -p data "$$(cd "$(DATA)" && pwd)" -p run_folder "$$(cd "$(RUN)" && pwd)" \
-	    -p settings '$(SET)' $(if $(RESUME),-p resume True)
-	@$(BIN)/python -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))' < "$(RUN)/metrics.json"
+	@$(BIN)/python -m shnet_course.tools.train_notebook --preset "$(PRESET)" --dataset "$(DATASET)" \
+	    --data "$(DATA)" --run "$(RUN)" --set "$$SET" $(if $(RESUME),--resume)
 
 lessons: $(INSTALLED) data  ## run the lessons on clean kernels and keep their outputs: make lessons LESSONS=03_sfm
-	$(BIN)/python -m shnet_lib.teaching.lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))
+	$(BIN)/python -m shnet_course.tools.make_lessons $(foreach name,$(LESSONS),$(or $(wildcard */text/$(name).py),$(name)))
 
 exercises: $(INSTALLED)  ## make the exercises from their solutions; one that you wrote in is left alone
-	$(BIN)/python -m shnet_lib.teaching.exercises $(wildcard solutions/text/*.py)
+	$(BIN)/python -m shnet_course.tools.make_exercises $(wildcard solutions/text/*.py)
 
 reset: $(INSTALLED)  ## begin an exercise anew, with your work kept beside it: make reset EXERCISE=07_evaluation
-	$(BIN)/python -m shnet_lib.teaching.exercises --reset solutions/text/$(EXERCISE)_sol.py
+	$(BIN)/python -m shnet_course.tools.make_exercises --reset solutions/text/$(EXERCISE)_sol.py
 
-test: $(TESTABLE) data  ## run every check: ruff, the tests with coverage, the notebooks
+test: $(TESTABLE) data  ## run the fast checks on two cores: ruff and the tests; COV=1 measures coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --cov=shnet_lib
-	SHNET_PRESET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
+	$(PYTEST) --no-loadscope-reorder $(if $(COV),--cov)
 
-test-long: $(TESTABLE)  ## the checks that take minutes: many more mutated files
-	$(BIN)/python -m pytest -m long
+test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long tests, every notebook, the browser
+	$(PYTEST) --no-loadscope-reorder -m "slow or long"
+	SHNET_PRESET=smoke $(PYTEST) --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks
@@ -67,24 +71,34 @@ bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
 	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))
 
-# The oldest Python that the course supports decides, so that every later one can install the same
-# versions. aiohttp is what Python 3.12 needs besides (papermill), appnope what macOS needs.
-lock:  ## renew constraints.txt: make lock PYTHON=python3.11
-	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("make lock needs Python 3.11, the oldest supported: make lock PYTHON=python3.11")'
-	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install -e ".[test]" aiohttp appnope
-	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > .venv-lock/constraints.txt
-	mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock
+# One list for Python 3.11.0 to 3.14 on Linux, macOS and Windows; the versions of today's list are
+# kept where they can be. The newest ones: rm constraints.txt first.
+lock: $(BIN)/uv  ## renew constraints.txt from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11.0 --all-extras \
+	    --no-header --no-annotate pyproject.toml -o constraints.txt
 
 clean:  ## remove what make made, but neither data nor runs
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The course needs Python 3.11 or newer, and $(PYTHON) is %d.%d. Name a newer one: make PYTHON=python3.12" % sys.version_info[:2])'
+$(BIN)/python:
+	$(if $(PYTHON),,$(error There is no Python from 3.11 to 3.14 on the PATH. Install one, or name it: make install PYTHON=/path/to/python))
+	@$(PYTHON) -c 'import sys; $(FITS) or sys.exit("The course needs Python 3.11 to 3.14, and $(PYTHON) is %d.%d. Name another one: make install PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || { echo '$(PYTHON) cannot make an environment: apt install python3-venv' >&2; exit 1; }
+	@echo "The environment $(VENV) is made with $(PYTHON), $$($(PYTHON) --version)."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e .
+
+# uv installs in half a minute what takes pip three; pip does it where uv cannot.
+$(BIN)/uv: | $(BIN)/python
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+
+WITH    = $(if $(INDEX),--extra-index-url $(INDEX)) -c constraints.txt -e '.[$(1)]'
+install = $(BIN)/uv pip install --python $(BIN)/python --index-strategy unsafe-best-match $(WITH) \
+    || $(BIN)/python -m pip install $(WITH)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
+	$(call install,course)
 	@touch $@
 
 $(TESTABLE): $(INSTALLED)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
+	$(call install,test)
 	@touch $@

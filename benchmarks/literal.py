@@ -94,9 +94,8 @@ class LiteralSHNet(SHNet):
     def forward(self, batch: dict) -> Tensor:
         image_index = batch["image_index"]
         images = batch["images"][image_index]  # (I, 3, S, S) -> (B, 3, S, S)
-        return super().forward(
-            batch | {"images": images, "image_index": torch.arange(len(image_index))}
-        )
+        each_its_own = torch.arange(len(image_index), device=image_index.device)
+        return super().forward(batch | {"images": images, "image_index": each_its_own})
 
 
 def literal_version(network: SHNet) -> LiteralSHNet:

@@ -26,6 +26,27 @@
 # - check that everything the course needs is on your machine;
 # - find out which lesson holds what.
 
+# %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
+# @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
+# An archive or a folder of the course: uploaded, mounted, or an address; it has none of its own yet.
+COURSE = "shnet-course.zip"
+
+import importlib.util
+
+if not importlib.util.find_spec("shnet_lib"):
+    import runpy
+    import shutil
+    import urllib.request
+    from pathlib import Path
+
+    if not Path("shnet-course").exists():
+        if "://" in COURSE:
+            COURSE, _ = urllib.request.urlretrieve(COURSE, "shnet-course.zip")
+        get = shutil.copytree if Path(COURSE).is_dir() else shutil.unpack_archive
+        get(COURSE, "shnet-course")
+    setup = next(Path("shnet-course").rglob("shnet_course/tools/elsewhere.py"))
+    runpy.run_path(str(setup), run_name="__main__")
+
 # %% [markdown]
 # ## What this course builds
 #
@@ -36,7 +57,7 @@
 # Each line is a check. A line that begins with `--` says on the next line what to do.
 
 # %%
-from shnet_lib.teaching.environment import check_environment, report
+from shnet_course.environment import check_environment, report
 
 print(report(check_environment()))
 
@@ -57,7 +78,7 @@ of_scene = {e.text: e for e in val if e.image_path == scenes[36]}
 list(of_scene)
 
 # %%
-from shnet_lib.teaching.plots import draw_expressions, show
+from shnet_course.pictures.base import draw_expressions, show
 
 phrases = ["orange thing with dots", "second thing from the right", "anywhere but the road"]
 three = [of_scene[phrase] for phrase in phrases]
@@ -76,8 +97,8 @@ show(
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from shnet_course.answer import describe_answer, draw_answer
 from shnet_lib import load_shnet
-from shnet_lib.teaching.answer import describe_answer, draw_answer
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.words[2:])}")
@@ -88,7 +109,7 @@ print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.
 # %%
 from ipywidgets import IntSlider
 
-from shnet_lib.teaching.widgets import explore
+from shnet_course.widgets import explore
 
 
 def ask(scene: int, phrase: str):
@@ -115,7 +136,7 @@ for split, metrics in trained.card["metrics"].items():
 # Photo and phrase go in on the left, the mask comes out on the right. The numbers are the sections of the paper; the lessons follow them, and each says what the names in its boxes mean.
 
 # %%
-from shnet_lib.teaching.architecture import BOXES, draw_architecture
+from shnet_course.pictures.architecture import BOXES, draw_architecture
 
 show(
     draw_architecture(lit=BOXES),
@@ -146,8 +167,8 @@ show(
 # %%
 from IPython.display import Markdown
 
-from shnet_lib.teaching.checks import LESSONS
-from shnet_lib.teaching.progress import progress_page
+from shnet_course.checks import LESSONS
+from shnet_course.progress import progress_page
 
 Markdown(progress_page(LESSONS))
 

@@ -33,8 +33,8 @@
 # A network learns from examples. Here an example has three parts: a photo, a phrase, and the mask of what the phrase means. The network is given the first two and is asked for the third. Everything between them is the subject of the lessons 02 to 05. Today we look at both ends.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"photo", "phrase", "mask"}),
@@ -143,7 +143,7 @@ print(f"of {len(val_refs)} refs: {by_ref} files found by the ref, {by_image} by 
 # %%
 import numpy as np
 
-from shnet_lib.teaching.data_plots import draw_runs
+from shnet_course.pictures.lesson_01 import draw_runs
 
 small = np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
 show(
@@ -196,8 +196,8 @@ print(f"{mask.sum()} pixels; the record says {annotation['area']}")
 # COCO gives most things as a list of polygons, `[[x, y, x, y, ...], ...]`, and polygons of one thing may overlap. RefShapes stores run-lengths, so let us make such a record. Our ref is a cross, and a cross is two bars. `scenes.json` lists the things of each scene with their corners.
 
 # %%
-from shnet_lib.data.refshapes.scene import polygons_of
-from shnet_lib.data.refshapes.write import read_scenes
+from refgen.refshapes.scene import polygons_of
+from refgen.refshapes.write import read_scenes
 
 cross = read_scenes(data)[ref["image_id"]].things[1]
 corners = 128 * polygons_of(cross)[0]  # (12, 2), x and y in pixels
@@ -217,7 +217,7 @@ for value in range(3):
 # %%
 from PIL import Image
 
-from shnet_lib.teaching.data_plots import draw_parts
+from shnet_course.pictures.lesson_01 import draw_parts
 
 photo = np.asarray(Image.open(photos / images[ref["image_id"]]["file_name"]))
 show(
@@ -269,8 +269,8 @@ print(f"{len(val)} expressions of {len(val_refs)} refs on {len({e.image_id for e
 # Choose a data set, a split and a number. RefShapes comes in four flavours, each made after one of the four data sets of section 4.1. If you have real data, put it in `data/unc` or add your folder to the list; it then stands in the same menu. How often can you name the thing before you look at the mask?
 
 # %%
-from shnet_lib.teaching.data_plots import find_data_sets
-from shnet_lib.teaching.widgets import browse
+from shnet_course.pictures.lesson_01 import find_data_sets
+from shnet_course.widgets import browse
 
 browse(find_data_sets(["../data/refshapes", "../data/unc"]), split="val", index=17)
 
@@ -290,7 +290,7 @@ browse(find_data_sets(["../data/refshapes", "../data/unc"]), split="val", index=
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.data_plots import LOCATION_WORDS
+from shnet_course.pictures.lesson_01 import LOCATION_WORDS
 
 names = ("unc", "unc+", "gref", "referit")
 flavours = {name: read_expressions(data, f"refshapes-{name}", "val") for name in names}
@@ -304,7 +304,7 @@ for name, found in flavours.items():
     )
 
 # %%
-from shnet_lib.teaching.data_plots import draw_character
+from shnet_course.pictures.lesson_01 import draw_character
 
 show(
     draw_character(flavours),
@@ -439,7 +439,7 @@ for line in lines:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.data.text import read_glove
+from shnet_lib.data.glove import read_glove
 
 by_hand = {}
 for line in lines:
@@ -453,7 +453,7 @@ print(vectors.round(1), "missing:", missing)
 folder.cleanup()
 
 # %% [markdown]
-# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. With `cache=`, a folder, `read_glove` keeps what it found, so that the 5 GB are read once.
+# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. Fetching a data set with `--glove` keeps the lines of its words alone, so that the 5 GB are read once.
 
 # %% [markdown]
 # ## What the paper does not say

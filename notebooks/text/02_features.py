@@ -33,8 +33,8 @@
 # A photo is three numbers a pixel, a phrase is a list of ids. To ask "does this place fit this word?" both must become the same kind of thing. In SHNet each cell of a grid and each word end as a vector of $C$ numbers. Section 3.1 of the paper says how. Today's part is lit:
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"backbone", "levels", "words"}),
@@ -89,8 +89,8 @@ with torch.device("meta"):
 # What is in the levels? A cell of level 2 has 64 numbers, too many to see. So let each map choose the three directions in which its cells differ most (principal components), and paint those red, green and blue. Cells of like colour have like features; colours of two maps cannot be compared.
 
 # %%
-from shnet_lib.teaching.feature_plots import draw_levels
-from shnet_lib.teaching.plots import photo_of
+from shnet_course.pictures.base import photo_of
+from shnet_course.pictures.lesson_02 import draw_levels
 
 photo = photo_of(val[0])
 first = [level[0] for level in levels]  # of the first photo, each (C, h, w)
@@ -106,8 +106,8 @@ show(
 # %%
 from functools import partial
 
-from shnet_lib.teaching.feature_plots import draw_channel
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_02 import draw_channel
+from shnet_course.widgets import explore
 
 explore(
     partial(draw_channel, photo, first),
@@ -194,8 +194,8 @@ for number, level in enumerate(levels, start=2):
 # The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. Which things are too small for it? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has. Here is one at half its width, seen from near: its outline in orange, the cells that it fills by half in blue.
 
 # %%
-from shnet_lib.data.refshapes.scene import SHAPES
-from shnet_lib.teaching.feature_plots import draw_on_grids, on_grid, shrink
+from refgen.refshapes.scene import SHAPES
+from shnet_course.pictures.lesson_02 import draw_on_grids, on_grid, shrink
 
 refs = {e.ref_id: e for e in val if e.category in SHAPES}
 masks = torch.stack([torch.from_numpy(e.mask()) for e in refs.values()])  # (M, 128, 128)
@@ -217,7 +217,7 @@ for times in (1, 2, 4):
 print(len(masks), "things; sizes are medians")
 
 # %%
-from shnet_lib.teaching.feature_plots import draw_survival
+from shnet_course.pictures.lesson_02 import draw_survival
 
 show(
     draw_survival(shares, grids),
@@ -294,7 +294,7 @@ print(tuple(words.shape), "->", tuple(word_feats.shape), "and both agree")
 # Type a phrase. Each row is the state after one more word; the bars say how far that word moved it. What does a word do that is not in the vocabulary? What happens to "left" at the end instead of the beginning?
 
 # %%
-from shnet_lib.teaching.feature_plots import draw_states
+from shnet_course.pictures.lesson_02 import draw_states
 
 explore(
     partial(draw_states, encoder, vocabulary),
@@ -372,7 +372,7 @@ def drift(network, batches):
 
 
 # %%
-from shnet_lib.teaching.feature_plots import draw_drift
+from shnet_course.pictures.lesson_02 import draw_drift
 
 grey = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
 changes = {

@@ -33,8 +33,8 @@
 # Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other. A mistake in the first step then stayed to the end (section 1 of the paper). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. How can one operation compare a pixel with a word? Figure 2 puts SFM between the features and HCAM; today's part is lit.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(draw_architecture({"sfm"}), alt="SHNet from photo and phrase to mask; SFM is lit.")
 
@@ -44,9 +44,9 @@ show(draw_architecture({"sfm"}), alt="SHNet from photo and phrase to mask; SFM i
 # %%
 from pathlib import Path
 
+from shnet_course.pictures.base import photo_of
+from shnet_course.pictures.lesson_03 import draw_sequence
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching.attention_plots import draw_sequence
-from shnet_lib.teaching.plots import photo_of
 
 val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
 expression = next(e for e in val if e.text == "green square at top")
@@ -123,7 +123,7 @@ for name, before, after in zip(tokens, x.tolist(), mixed.tolist(), strict=True):
 # The rows of the attention map ask, the columns are asked. Cut it where the pixels end, and there are four blocks. The first name says who asks.
 
 # %%
-from shnet_lib.teaching.attention_plots import draw_blocks
+from shnet_course.pictures.lesson_03 import draw_blocks
 
 show(
     draw_blocks(weights.numpy(), 4, list(tokens)),
@@ -288,7 +288,7 @@ for positions_on in (False, True):
 # The paper does not say what $P_v$ and $P_l$ are. The released code takes sines and cosines of falling frequency: half of a pixel's channels tell `x`, half tell `y`.
 
 # %%
-from shnet_lib.teaching.attention_plots import draw_positions
+from shnet_course.pictures.lesson_03 import draw_positions
 
 show(
     draw_positions(
@@ -316,8 +316,8 @@ torch.equal(pixel_positions(18, 18, 512)[0], word_positions(25, 512)[0])
 # The small network that the course ships has learnt RefShapes. `attention_inside` runs it on a photo and a phrase, and keeps the weights.
 
 # %%
+from shnet_course.measure.inside import attention_inside
 from shnet_lib import load_shnet
-from shnet_lib.teaching.inside import attention_inside
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 inside, attention = attention_inside(trained, photo, expression.text)
@@ -326,7 +326,7 @@ heads, count, _ = attention[0][0].shape
 print(f"{len(attention)} levels x {layers} layers, each {heads} heads x {count} x {count}")
 
 # %%
-from shnet_lib.teaching.attention_plots import draw_four_blocks
+from shnet_course.pictures.lesson_03 import draw_four_blocks
 
 first = attention[0][0].mean(0)  # level 2, layer 1, the mean of the heads: (N, N)
 show(
@@ -343,8 +343,8 @@ from functools import partial
 
 from ipywidgets import IntSlider
 
-from shnet_lib.teaching.attention_plots import describe_attention_of, draw_attention_of
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_03 import describe_attention_of, draw_attention_of
+from shnet_course.widgets import explore
 
 explore(
     partial(draw_attention_of, photo, attention, words),
@@ -363,7 +363,7 @@ explore(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.attention_plots import draw_word_share, word_share
+from shnet_course.pictures.lesson_03 import draw_word_share, word_share
 
 for side in (8, 12, 18, 40):
     print(f"{side} x {side} pixels: 4 words get {100 * word_share(side, words=4):.2f} %")
@@ -418,8 +418,8 @@ for side in (18, 40):
 # The side grows 2.2 times, the weights nearly 22 times. But must they be kept? `MultiHeadAttention` forms the weights only if you ask for them. Otherwise it calls PyTorch's `scaled_dot_product_attention`, which works through the rows in pieces and computes a piece again where the backward pass needs it. `saved_bytes` counts what is kept for the backward pass.
 
 # %%
+from shnet_course.measure.memory import MIB, saved_bytes
 from shnet_lib.model.sfm import ReleasedSFM
-from shnet_lib.teaching.memory import MIB, saved_bytes
 
 block = ReleasedSFM(channels=512, heads=8, layers=2, feedforward=512)
 
@@ -433,7 +433,7 @@ def sfm_memory(grid, keep_weights):
 
 
 # %%
-from shnet_lib.teaching.attention_plots import draw_memory
+from shnet_course.pictures.lesson_03 import draw_memory
 
 sides = [8, 12, 18, 24, 32, 40]
 measured = {

@@ -33,13 +33,13 @@
 # SFM ran on each of the levels 2, 3 and 4 alone. Each level $i$ came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? One could stack and convolve them, but then no level is told how the others read the words. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence. Figure 3 of the paper draws it.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(draw_architecture({"hcam"}), alt="SHNet from photo and phrase to mask; HCAM is lit.")
 
 # %%
-from shnet_lib.teaching.fusion_plots import draw_fusions
+from shnet_course.pictures.lesson_04 import draw_fusions
 
 show(
     draw_fusions(["hcam"]),
@@ -106,7 +106,7 @@ assert abs(float(affinity[0, 0]) - gate) < 1e-6
 # Here is one of the two terms of the sum:
 
 # %%
-from shnet_lib.teaching.fusion_plots import draw_maps
+from shnet_course.pictures.lesson_04 import draw_maps
 
 maps = {
     "$f^v_i$": visual_i.numpy(),
@@ -230,7 +230,7 @@ different = large[0, 0].round(decimals=4).unique()
 print(f"{large[0, 0].numel()} cells, {len(different)} different values")
 
 # %%
-from shnet_lib.teaching.fusion_plots import draw_nine_values
+from shnet_course.pictures.lesson_04 import draw_nine_values
 
 show(
     draw_nine_values(nine[0, 0].numpy(), large[0, 0].numpy()),
@@ -293,10 +293,10 @@ for name, printed in tables.items():
 # NBVAL_CHECK_OUTPUT
 from pathlib import Path
 
+from shnet_course.measure.inside import affinities_inside
+from shnet_course.pictures.base import photo_of
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching.inside import affinities_inside
-from shnet_lib.teaching.plots import photo_of
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
@@ -311,8 +311,8 @@ print(", ".join(f"Λ{i}{j}" for i, j in affinities))
 # %%
 from functools import lru_cache
 
-from shnet_lib.teaching.fusion_plots import describe_affinity_of, draw_affinity_of
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_04 import describe_affinity_of, draw_affinity_of
+from shnet_course.widgets import explore
 
 
 @lru_cache
@@ -353,7 +353,7 @@ for asked in val[:: len(val) // 60][:60]:
 print(len(measured), "phrases whose target fills a cell of the grid")
 
 # %%
-from shnet_lib.teaching.fusion_plots import draw_inside_outside
+from shnet_course.pictures.lesson_04 import draw_inside_outside
 
 inside = {pair: [float(means[pair][0].mean()) for means in measured] for pair in measured[0]}
 outside = {pair: [float(means[pair][1].mean()) for means in measured] for pair in measured[0]}

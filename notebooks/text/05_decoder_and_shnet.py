@@ -33,8 +33,8 @@
 # HCAM leaves $G$: 512 numbers (the released code's width) at each cell of an 18 × 18 grid. The photo has 320 × 320 pixels, so that a cell covers about 18 × 18 of them. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences: $G$ goes through *Atrous Spatial Pyramid Pooling* (ASPP) and an *up-sampling convolution*, and a pixel-level binary cross-entropy trains the network. No equation is printed. This lesson takes the sentences apart.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"decoder", "mask"}),
@@ -153,7 +153,7 @@ for rate, branch in zip(ASPP.rates, aspp.atrous, strict=True):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.model_plots import taps_inside
+from shnet_course.pictures.lesson_05 import taps_inside
 
 print("share of taps that read padding")
 print("grid    rate 6  rate 12  rate 24")
@@ -167,8 +167,8 @@ for grid in (8, 18, 40):
 # %%
 from ipywidgets import IntSlider
 
-from shnet_lib.teaching.model_plots import draw_taps
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_05 import draw_taps
+from shnet_course.widgets import explore
 
 explore(
     draw_taps,
@@ -202,7 +202,7 @@ def both_orders(target, grid):
 
 
 # %%
-from shnet_lib.teaching.model_plots import draw_planes
+from shnet_course.pictures.lesson_05 import draw_planes
 
 share, enlarged, decided = both_orders(target, grid=16)
 show(
@@ -284,7 +284,7 @@ print("BCE on logits:     gradient", round(z.grad.item(), 3))
 # Exactly zero. In 32 bits $\sigma(18)$ is rounded to 1. Its slope $\sigma(1 - \sigma)$ is then 0, and the loss learns nothing from its worst mistake. On logits, $\sigma$ and the logarithm are one function and nothing is rounded away. In 16-bit floats the trap opens much earlier:
 
 # %%
-from shnet_lib.teaching.model_plots import draw_gradients
+from shnet_course.pictures.lesson_05 import draw_gradients
 
 logits = torch.linspace(-5, 25, 601)
 
@@ -331,8 +331,8 @@ print(source[source.index("image_index, word_mask") :])
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from shnet_course.measure.trace import trace_shapes, weightless
 from shnet_lib.model.shnet import ModelConfig
-from shnet_lib.teaching.trace import trace_shapes, weightless
 
 paper = ModelConfig(backbone="resnet101", sfm="released", train_word_vectors=False)
 rows = trace_shapes(*weightless(paper, images=2, expressions=5, words=6))
@@ -340,7 +340,7 @@ for row in rows[:6]:
     print(f"{row.part:14} {row.kind:16} -> {row.outputs[0]}")
 
 # %%
-from shnet_lib.teaching.model_plots import draw_trace
+from shnet_course.pictures.lesson_05 import draw_trace
 
 show(
     draw_trace(rows),
@@ -355,8 +355,8 @@ show(
 # The same function traces a real batch through a real network. And the rows of Table 2 are other settings of the same `ModelConfig`:
 
 # %%
+from shnet_course.pictures.lesson_05 import draw_variant
 from shnet_lib.model.shnet import TABLE_2
-from shnet_lib.teaching.model_plots import draw_variant
 
 explore(
     draw_variant, "The network of the row {row} of Table 2, with its shapes.".format, row=[*TABLE_2]
@@ -369,8 +369,8 @@ explore(
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from shnet_course.measure.trace import count_flops
 from shnet_lib.model.shnet import count_parameters
-from shnet_lib.teaching.trace import count_flops
 
 parameters = count_parameters(paper, vocabulary_size=10_000)
 flops = count_flops(paper)
@@ -379,7 +379,7 @@ for (part, trained, frozen), (_, operations) in zip(parameters, flops, strict=Tr
     print(f"{part:13} {trained / 1e6:10.1f} {frozen / 1e6:9.1f} {operations / 1e9:7.1f}")
 
 # %%
-from shnet_lib.teaching.model_plots import draw_cost
+from shnet_course.pictures.lesson_05 import draw_cost
 
 cost = [(p[0], p[1] / 1e6, f[1] / 1e9) for p, f in zip(parameters[:-1], flops[:-1], strict=True)]
 show(

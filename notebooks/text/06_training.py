@@ -33,8 +33,8 @@
 # The lessons 02 to 05 built a network of random weights, and its masks are noise. Training changes the lit parts, a little at a time, until the masks are right. The backbone is not lit: it is "fixed during training" (section 4.2).
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"levels", "words", "sfm", "hcam", "decoder"}),
@@ -102,8 +102,8 @@ print(f"{len(dataset.image_paths)} photos, {len(vocabulary)} words")
 # Before a night of training, ask for the least: can the network learn *eight* answers by heart? Four photos, two things in each.
 
 # %%
+from shnet_course.pictures.base import draw_expressions
 from shnet_lib.data.dataset import collate
-from shnet_lib.teaching.plots import draw_expressions
 
 eight = []
 for indices in dataset.expressions_of_image:
@@ -153,7 +153,7 @@ hidden = {name: torch.ones_like(batch[name]) for name in ("words", "word_mask")}
 blind = learn_by_heart(new_network(), batch | hidden)
 
 # %%
-from shnet_lib.teaching.training_plots import draw_runs
+from shnet_course.pictures.lesson_06 import draw_runs
 
 show(
     draw_runs({"reads the phrases": by_heart, "phrases hidden": blind}, ["loss", "iou"]),
@@ -237,8 +237,8 @@ for t in (0, 25, 50, 75, 100):
 # %%
 from ipywidgets import IntSlider
 
-from shnet_lib.teaching.training_plots import describe_schedules, draw_schedules
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_06 import describe_schedules, draw_schedules
+from shnet_course.widgets import explore
 
 explore(
     draw_schedules,
@@ -367,7 +367,7 @@ for mode in ("eval", "train"):
 # Numbers of 16 bits take half the memory of the usual 32, and often less time. There are two formats, float16 and bfloat16, *bf16* for short. What is lost?
 
 # %%
-from shnet_lib.teaching.training_plots import draw_formats
+from shnet_course.pictures.lesson_06 import draw_formats
 
 show(
     draw_formats(),
@@ -602,7 +602,7 @@ for name, network in (("ours", learnt), ("theirs", careless)):
 # The evidence: target against target.
 
 # %%
-from shnet_lib.teaching.training_plots import draw_targets
+from shnet_course.pictures.lesson_06 import draw_targets
 
 ours_64, theirs_64 = batch["target"] > 0.5, theirs["target"] > 0.5  # (8, 64, 64)
 smallest = int(ours_64.sum(dim=(1, 2)).argmin())
@@ -617,7 +617,7 @@ print(f"all eight: {overall_iou(*intersection_and_union(theirs_64, ours_64)):.2f
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.evaluation import discs
+from shnet_course.measure.conventions import discs
 
 for radius in (8, 60):
     photos_of_discs = torch.stack(discs(radius, 427, 640, count=30, seed=0)).float()[None]

@@ -33,8 +33,8 @@
 # A network marks some pixels, and some pixels were meant. Section 4.1 reduces the two masks to two counts: the intersection $I$, pixels in both, and the union $U$, pixels in either. All numbers in this field's tables are made of these counts. They are made of them in different ways, and a table rarely says in which.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"mask"}),
@@ -67,7 +67,7 @@ A = torch.stack([targets[0], rectangle(2, slice(4, 6)), rectangle(2, slice(4, 6)
 B = torch.stack([rectangle(slice(1, 7), slice(1, 4)), targets[1], targets[2]])
 
 # %%
-from shnet_lib.teaching.evaluation_plots import draw_agreement
+from shnet_course.pictures.lesson_07 import draw_agreement
 
 show(
     draw_agreement({"A": A.numpy(), "B": B.numpy()}, targets.numpy()),
@@ -148,9 +148,9 @@ print("library  ", mean_iou(i, u))
 # %%
 from pathlib import Path
 
+from shnet_course.measure.conventions import collect_answers
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching.evaluation import collect_answers
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")[:400]
@@ -158,7 +158,7 @@ answers = collect_answers(trained, val)
 print(tuple(answers.mask_logits.shape), "logits,", len({e.image_id for e in val}), "photos")
 
 # %%
-from shnet_lib.teaching.evaluation import Convention, count
+from shnet_course.measure.conventions import Convention, count
 from shnet_lib.training.metrics import summarize
 
 i, u = count(answers, Convention("overall"))
@@ -208,8 +208,8 @@ print(len(evaluation.rows), "rows, each expression once, and the same overall Io
 # A pixel belongs to the mask if its probability is above 0.5. Why 0.5? The paper states no threshold. The released code has 0.40, others 0.35. What does it change?
 
 # %%
-from shnet_lib.teaching.evaluation import sweep
-from shnet_lib.teaching.evaluation_plots import draw_sweep
+from shnet_course.measure.conventions import sweep
+from shnet_course.pictures.lesson_07 import draw_sweep
 
 swept = sweep(answers, [k / 20 for k in range(1, 20)])
 show(
@@ -229,8 +229,8 @@ from functools import partial
 
 from ipywidgets import FloatSlider
 
-from shnet_lib.teaching.evaluation_plots import draw_threshold
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_07 import draw_threshold
+from shnet_course.widgets import explore
 
 explore(
     partial(draw_threshold, answers, swept, shown=(136, 393, 294)),
@@ -245,7 +245,7 @@ explore(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.evaluation import cost_of_dilation, discs
+from shnet_course.measure.conventions import cost_of_dilation, discs
 
 radii = (4, 8, 12, 20, 30, 60)
 agreement = {}
@@ -257,7 +257,7 @@ for height, width in ((427, 640), (480, 640)):
         print(f"{height} x {width} {radius:8} {iou:8.2f} {growth:+6.0%}")
 
 # %%
-from shnet_lib.teaching.evaluation_plots import draw_dilation
+from shnet_course.pictures.lesson_07 import draw_dilation
 
 show(
     draw_dilation(radii, agreement),
@@ -300,8 +300,8 @@ for name, convention in steps.items():
 # One network, one set of answers, and the number that each would print first, or both (the fourth row, whose sizes vary, is left out):
 
 # %%
-from shnet_lib.teaching.evaluation import CONVENTIONS, headline
-from shnet_lib.teaching.evaluation_plots import draw_ladder
+from shnet_course.measure.conventions import CONVENTIONS, headline
+from shnet_course.pictures.lesson_07 import draw_ladder
 
 printed = {name: headline(answers, convention) for name, convention in CONVENTIONS.items()}
 listed = ", ".join(f"{name} {value:.3f}" for name, value in printed.items())
@@ -322,7 +322,7 @@ print(f"highest less lowest: {spread:.1f} points")
 # %%
 import numpy as np
 
-from shnet_lib.teaching.evaluation import bootstrap
+from shnet_course.measure.conventions import bootstrap
 
 i, u = count(answers, Convention("overall"))
 photos = [expression.image_id for expression in val]
@@ -335,7 +335,7 @@ for name, values in samples.items():
     print(f"{name:20} overall IoU {overall_iou(i, u):.3f}, 95 % interval {low:.3f} to {high:.3f}")
 
 # %%
-from shnet_lib.teaching.evaluation_plots import draw_bootstrap
+from shnet_course.pictures.lesson_07 import draw_bootstrap
 
 show(
     draw_bootstrap(samples, overall_iou(i, u)),
@@ -362,7 +362,7 @@ print(
 # Overall IoU of ten rows, each point with that bar:
 
 # %%
-from shnet_lib.teaching.evaluation_plots import draw_table_1
+from shnet_course.pictures.lesson_07 import draw_table_1
 
 show(
     draw_table_1(half_width),
@@ -372,7 +372,7 @@ show(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.evaluation import TABLE_1, TABLE_1_COLUMNS
+from shnet_course.measure.conventions import TABLE_1, TABLE_1_COLUMNS
 
 at_320 = {name: values for name, values in TABLE_1.items() if name != "SHNet 448"}
 own = at_320.pop("SHNet 320")

@@ -32,8 +32,8 @@
 # An ablation takes one part away and measures what is lost. The paper does it in Tables 2, 3 and 4: without SFM, without HCAM, with other aggregators, with one-hot words, without positions, with another backbone. Each number there is one run. A second run with another seed would give another number, so a reader has to ask how large the difference has to be to mean something.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(
     draw_architecture(lit={"sfm", "hcam"}),
@@ -94,7 +94,7 @@ print(f"torch {lines[0]['torch']}, {lines[0]['device']}, {lines[0]['threads']} t
 # All rows of one seed see the same batches in the same order. A lucky order may help them all. So we subtract seed by seed, and only then take the mean.
 
 # %%
-from shnet_lib.teaching.ablations import by_row, differences
+from shnet_course.measure.ablations import by_row, differences
 
 values = by_row(lines, "val_overall_iou")
 found = differences(values, to="SHNet")
@@ -137,7 +137,7 @@ assert abs(half_width - found["baseline"].half_width) < 1e-9
 # Points of overall IoU that a row loses against SHNet: ours on RefShapes with intervals, the paper's on UNC as single diamonds. The two data sets differ, so the sizes of the differences may differ too. What can be compared is their sign and, where there are several rows, their order.
 
 # %%
-from shnet_lib.teaching.ablations import draw_differences
+from shnet_course.measure.ablations import draw_differences
 
 told = "; ".join(f"{row} {100 * d.mean:+.1f} points" for row, d in found.items())
 show(

@@ -35,8 +35,8 @@
 # RefShapes knows what is where in each of its scenes, so we can ask that of hundreds of them. We look into the part that is lit.
 
 # %%
-from shnet_lib.teaching.architecture import draw_architecture
-from shnet_lib.teaching.plots import show
+from shnet_course.pictures.architecture import draw_architecture
+from shnet_course.pictures.base import show
 
 show(draw_architecture({"sfm"}), alt="The whole network, with SFM, section 3.2, coloured.")
 
@@ -50,9 +50,9 @@ show(draw_architecture({"sfm"}), alt="The whole network, with SFM, section 3.2, 
 # Row $n$ of $A$ says what token $n$ takes from all tokens: first the pixels of the grid, row by row, then the words. There is such a map for each level, each layer and each head.
 
 # %%
+from shnet_course.measure.attention import attend
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching.attention import attend
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 val = read_expressions("../data/refshapes", "refshapes-unc", "val")
@@ -87,8 +87,8 @@ torch.allclose(by_hand, torch.from_numpy(look.weights), atol=1e-5)
 # What does each word look at? Here is level 4, the coarsest, a row a layer. The words' look at pixels is scaled to the sum 1.
 
 # %%
-from shnet_lib.teaching.looking_plots import draw_word_word, draw_words_over_pixels
-from shnet_lib.teaching.plots import photo_of
+from shnet_course.pictures.base import photo_of
+from shnet_course.pictures.lesson_09 import draw_word_word, draw_words_over_pixels
 
 photo, level = photo_of(example), 2  # levels 2, 3, 4 stand at 0, 1, 2
 maps = look.words_over_pixels()[level]  # (layers, T, H, W)
@@ -117,9 +117,9 @@ show(
 # Click on a cell of the scene, or on a word under it: it then asks, and the blue shows what it takes from the pixels, the bars what it takes from the words. Try the cells of the answer, then the empty ground. Compare the first layer with the last.
 
 # %%
-from shnet_lib.teaching.attention_plots import draw_token_attention
-from shnet_lib.teaching.token_picker import TokenPicker
-from shnet_lib.teaching.widgets import explore
+from shnet_course.pictures.lesson_03 import draw_token_attention
+from shnet_course.token_picker import TokenPicker
+from shnet_course.widgets import explore
 
 
 def ask(token: int, level: int, layer: int):
@@ -137,9 +137,9 @@ explore(ask, told, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
 # Figure 6 holds the photo fixed and varies the phrase. A network that only looks for the most striking thing would mark the same each time. Blue outlines what was meant, orange what was marked.
 
 # %%
-from shnet_lib.teaching.failures import judge
-from shnet_lib.teaching.looking_plots import draw_answers
-from shnet_lib.teaching.scene_graph import read_scene_graphs
+from shnet_course.measure.failures import judge
+from shnet_course.measure.scene_graph import read_scene_graphs
+from shnet_course.pictures.lesson_09 import draw_answers
 
 graphs = read_scene_graphs("../data/refshapes", val)
 same = [e for e in val if e.image_id == example.image_id][:8]
@@ -158,8 +158,8 @@ show(draw_answers(answers), alt=f"One scene {len(same)} times, each with its ans
 # That is said of one photo. The course ships three networks that were trained equally, 4,000 steps of the preset `quick` with seed 0: one without SFM, one without HCAM, one with both. They are weaker than the network above, which was trained longer. Here is the first phrase of each of four families.
 
 # %%
+from shnet_course.pictures.lesson_09 import draw_by_network
 from shnet_lib import predict
-from shnet_lib.teaching.looking_plots import draw_by_network
 
 parts = {
     name: load_shnet(f"../data/weights/figure_5/{name.replace(' ', '_')}")
@@ -207,7 +207,7 @@ print(" " * 10, *(f"{each[by_all].mean():10.3f}" for each in iou.values()))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.attention import lifts
+from shnet_course.measure.attention import lifts
 
 attention_map = np.array([[0.5, 0.1], [0.1, 0.3]])  # the sum is 1
 cover = np.array([[1.0, 0.0], [0.5, 0.0]])  # of each cell, by the thing: 1.5 cells of 4
@@ -217,7 +217,7 @@ print(f"by hand {by_hand:.4f}, the library {lifts(attention_map, cover[None])[0]
 assert np.isclose(by_hand, lifts(attention_map, cover[None])[0])
 
 # %%
-from shnet_lib.teaching.looking_plots import draw_lift_by_hand
+from shnet_course.pictures.lesson_09 import draw_lift_by_hand
 
 show(
     draw_lift_by_hand(attention_map, cover),
@@ -228,7 +228,7 @@ show(
 # A lift of 1 is an even look, above 1 is a preference. Now all expressions of the validation split. Levels, layers and heads are averaged, so that we cannot choose the one that suits us.
 
 # %%
-from shnet_lib.teaching.attention import measure
+from shnet_course.measure.attention import measure
 
 measured, answers = [], []
 for seen in attend(trained, val):
@@ -248,7 +248,7 @@ print(f"{len(measured)} expressions on {len(graphs)} scenes")
 # For every word of a phrase: its lift on the thing referred to, less that on *the other things of the same size* in the scene. A word that looks at all of them alike has 0. The interval comes from drawing whole scenes anew, 2,000 times: phrases on one scene are not independent.
 
 # %%
-from shnet_lib.teaching.attention import interval, named_and_others, report, when_named
+from shnet_course.measure.attention import interval, named_and_others, report, when_named
 
 kinds = ("shape", "colour", "pattern", "size", "place", "function")
 lift = {kind: named_and_others(measured, kind) for kind in kinds}
@@ -256,7 +256,7 @@ more = {f"{kind} words": named - others for kind, (named, others) in lift.items(
 print(report(more))
 
 # %%
-from shnet_lib.teaching.looking_plots import draw_intervals
+from shnet_course.pictures.lesson_09 import draw_intervals
 
 show(
     draw_intervals(
@@ -284,8 +284,8 @@ print(report(same_thing))
 # And the word alone, apart from the answer? A phrase says “star” and means one star. Does the word also look at the *other* stars, more than at things of other shapes?
 
 # %%
-from shnet_lib.teaching.attention import namesakes
-from shnet_lib.teaching.looking_plots import draw_layers
+from shnet_course.measure.attention import namesakes
+from shnet_course.pictures.lesson_09 import draw_layers
 
 namesake = namesakes(measured)
 print(report({"namesakes less others": namesake}))
@@ -311,7 +311,7 @@ show(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from shnet_lib.teaching.attention import turned
+from shnet_course.measure.attention import turned
 
 for text in ("leftmost star", "second cross from top", "blue heart above white heart"):
     print(f"{text:30} -> {turned(text)}")
@@ -322,7 +322,7 @@ for text in ("leftmost star", "second cross from top", "blue heart above white h
 # %%
 from dataclasses import replace
 
-from shnet_lib.teaching.attention import Sample, side_shifts
+from shnet_course.measure.attention import Sample, side_shifts
 
 sided = [(e, m) for e, m in zip(val, measured, strict=True) if turned(e.text)][::2]  # are enough
 other_way = [replace(e, text=turned(e.text)) for e, _ in sided]
@@ -356,7 +356,7 @@ show(
 # In word-word attention, an even share is 1. Which words get more from the others?
 
 # %%
-from shnet_lib.teaching.attention import received_by, telling_word
+from shnet_course.measure.attention import received_by, telling_word
 
 heard = {f"{kind} words": received_by(measured, kind) for kind in kinds}
 show(
@@ -385,8 +385,8 @@ print(report({"most telling less least": telling_word(measured)}))
 print(judge.__doc__)
 
 # %%
-from shnet_lib.teaching.failures import count_kinds
-from shnet_lib.teaching.looking_plots import draw_kinds
+from shnet_course.measure.failures import count_kinds
+from shnet_course.pictures.lesson_09 import draw_kinds
 
 table = count_kinds(answers)
 for family, counts in table.items():
@@ -406,7 +406,7 @@ show(draw_answers(shown, columns=5), alt=f"Wrong answers by kind. {listed}.")
 # These are the first of each kind, not chosen ones. When another *thing* was marked, was it one like the right one? Against the chance that any other thing of the scene shares the attribute:
 
 # %%
-from shnet_lib.teaching.failures import shared_attributes
+from shnet_course.measure.failures import shared_attributes
 
 for name, (marked, chance) in shared_attributes(answers, graphs).items():
     print(f"same {name:8} {marked:5.0%} of the things marked, by chance {chance:.0%}")
@@ -439,7 +439,7 @@ print(f"IoU of the two answers: {(before & from_phone).sum() / (before | from_ph
 # %%
 from matplotlib.cbook import get_sample_data
 
-from shnet_lib.teaching.answer import describe_answer, draw_answer
+from shnet_course.answer import describe_answer, draw_answer
 
 with get_sample_data("grace_hopper.jpg") as file:
     portrait = Image.open(file).convert("RGB")
@@ -455,7 +455,7 @@ for phrase in ("the white cap", "thing at the top"):
 # Which map does Figure 7 show? Which level, layer and head, it does not say; nor in which direction. “Word-pixel” can be what a word takes from the pixels, or which pixels take from the word. The two need not agree. Here is their correlation over the cells of our example's grid, the mean of its words:
 
 # %%
-from shnet_lib.teaching.attention import agreement
+from shnet_course.measure.attention import agreement
 
 print("a row a level, a column a layer; 1 is the same map, 0 has nothing to do with it")
 print(agreement(look).round(2))

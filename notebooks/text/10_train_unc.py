@@ -36,6 +36,27 @@
 #     SET="glove=/path/to/glove.840B.300d.txt model.backbone_weights=/path/to/deeplabv3plus_voc.pth"
 # ```
 
+# %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
+# @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
+# An archive or a folder of the course: uploaded, mounted, or an address; it has none of its own yet.
+COURSE = "shnet-course.zip"
+
+import importlib.util
+
+if not importlib.util.find_spec("shnet_lib"):
+    import runpy
+    import shutil
+    import urllib.request
+    from pathlib import Path
+
+    if not Path("shnet-course").exists():
+        if "://" in COURSE:
+            COURSE, _ = urllib.request.urlretrieve(COURSE, "shnet-course.zip")
+        get = shutil.copytree if Path(COURSE).is_dir() else shutil.unpack_archive
+        get(COURSE, "shnet-course")
+    setup = next(Path("shnet-course").rglob("shnet_course/tools/elsewhere.py"))
+    runpy.run_path(str(setup), run_name="__main__")
+
 # %% [markdown]
 # ## The parameters of this run
 #
@@ -79,7 +100,7 @@ for split, found in expressions.items():
 # One expression is one question: *which pixels does this phrase mean?* The blue outline is the answer.
 
 # %%
-from shnet_lib.teaching.plots import draw_expressions, show
+from shnet_course.pictures.base import draw_expressions, show
 
 val = expressions[config.val_split]
 some = val[:: max(1, len(val) // 8)][:8]
@@ -106,7 +127,7 @@ for part, trainable, frozen in count_parameters(config.model, len(vocabulary)):
 # AdamW, polynomial decay with power 0.7, binary cross-entropy on every pixel (section 4.2). The network with the best overall IoU on the validation split is kept; the test splits are not looked at until the end. An interrupted run goes on where it was if you set `resume = True`.
 
 # %%
-from shnet_lib.teaching.plots import live_curves
+from shnet_course.pictures.base import live_curves
 from shnet_lib.training.fit import fit
 
 fitted = fit(config, expressions, run_folder, resume, on_evaluation=live_curves())
@@ -134,8 +155,8 @@ for split, evaluation in evaluations.items():
 # A number hides what went wrong. Sorted by IoU, here are four answers from the top, the middle and the bottom of the validation split. What the model marks keeps its colours, outlined in orange; the blue outline is what was meant.
 
 # %%
+from shnet_course.pictures.base import draw_predictions
 from shnet_lib.prediction import predict
-from shnet_lib.teaching.plots import draw_predictions
 
 ranked = sorted(evaluations[config.val_split].rows, key=lambda row: -row["iou"])
 middle = len(ranked) // 2

@@ -208,7 +208,7 @@ def how_to_get(dataset: str, data: Path) -> str:
     """What a person can do who lacks a file of `dataset` below `data`."""
     layout = DATASETS[dataset]
     if layout.folder == "refshapes":
-        return f"RefShapes is generated: run `python -m shnet_lib.data.refshapes --out {data}`."
+        return f"RefShapes is generated: run `python -m refgen.refshapes --out {data}`."
     return (
         f"Point DATA at the folder that holds {layout.folder}/ and {layout.image_folder}/; "
         "data/README.md says where to get them."

@@ -154,38 +154,52 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
     return FrozenBackbone(network)
 
 
-def load_deeplab(network: ResNetBackbone, path: Path) -> None:
-    """Load the ResNet-101 inside a DeepLabv3+ VOC checkpoint, of either layout in circulation.
+WRAPPERS = ("model_state", "state_dict", "model")  # where training code puts the tensors
 
-    `model_state` (best_deeplabv3plus_resnet101_voc_os16.pth): torchvision's dilations 1, 2, 2.
-    `state_dict` (deeplab-resnet.pth.tar): the last level was trained with a multi-grid of dilations
-    2, 4, 8. Its weights load into 1, 2, 2 without a word and give wrong features, so the
-    dilations are set here.
+
+def load_deeplab(network: ResNetBackbone, path: Path) -> None:
+    """Load the ResNet-101 inside a DeepLabv3+ VOC checkpoint, of either network in circulation.
+
+    Their ResNets have the same names and shapes, so the parts beside the ResNet tell which it is:
+
+    - `classifier.` (VainF's DeepLabV3Plus-Pytorch): torchvision's dilations 1, 2, 2.
+    - `aspp.` and `decoder.` (jfzhang95's pytorch-deeplab-xception): the last level was trained with
+      a multi-grid of dilations 2, 4, 8. Its weights load into 1, 2, 2 without a word and give
+      wrong features, so the dilations are set here.
+
+    Raises:
+        WeightsError: the file cannot be read, is of neither network, or does not fit.
     """
     checkpoint = read_checkpoint(path)
-    if "model_state" in checkpoint:
-        state = checkpoint["model_state"]
-    elif "state_dict" in checkpoint:
-        state = checkpoint["state_dict"]
+    state = next((checkpoint[key] for key in WRAPPERS if key in checkpoint), checkpoint)
+    _require_tensors(state, str(path))
+    state = _without_wrapper(state)
+    parts = {key.split(".")[0] for key in state}
+    if parts == {"backbone", "aspp", "decoder"}:
         for block, dilation in zip(network.layer4, (2, 4, 8), strict=True):
             block.conv2.dilation = block.conv2.padding = (dilation, dilation)
-    elif "aux_classifier.0.weight" in checkpoint or "backbone.conv1.weight" in checkpoint:
+    elif not {"backbone", "classifier"} <= parts <= {"backbone", "classifier", "aux_classifier"}:
+        raise WeightsError(
+            f"{path} is of neither known DeepLabv3+: beside backbone.* there have to be "
+            "classifier.* (VainF's, dilations 1, 2, 2) or aspp.* and decoder.* (jfzhang95's, "
+            "dilations 2, 4, 8). "
+            f"Its keys begin with {sorted(parts)[:5]}; give the checkpoint as its authors saved it"
+        )
+    elif "aux_classifier" in parts or any(key.startswith("classifier.0.") for key in state):
         warnings.warn(
             f"{path} looks like torchvision's DeepLabv3, which was trained on COCO images. UNC, "
             "UNC+ and G-Ref are made of COCO images, so results will be misleading (section 4.3 of "
             "the paper: it 'should be avoided').",
             stacklevel=3,
         )
-        state = checkpoint
-    else:
-        raise WeightsError(
-            f"{path}: neither of the two known DeepLabv3+ layouts (top-level keys 'model_state' or "
-            f"'state_dict'); found {sorted(map(str, checkpoint))[:5]}"
-        )
-    _require_tensors(state, str(path))
     prefix = "backbone."
     state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     _load_resnet(network, state, str(path))
+
+
+def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without what DataParallel ("module.") and Lightning ("model.") put before them."""
+    return {re.sub(r"^((module|model)\.)+", "", key): value for key, value in state.items()}
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -293,7 +307,7 @@ def _load_resnet(network: ResNetBackbone, state: dict[str, Tensor], source: str)
         key.replace("conv1.", "stem.0.", 1) if key.startswith("conv1.")
         else key.replace("bn1.", "stem.1.", 1) if key.startswith("bn1.")
         else key: value
-        for key, value in state.items()
+        for key, value in _without_wrapper(state).items()
         if not key.startswith("fc.")
     }  # fmt: skip
     own = network.state_dict()

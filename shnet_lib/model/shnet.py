@@ -104,7 +104,7 @@ class SHNet(nn.Module):
             found = "none" if word_vectors is None else f"{len(word_vectors)}"
             raise ValueError(
                 f'word_vectors="glove" needs one vector for each of the {vocabulary_size} words, '
-                f'got {found}: read them with shnet_lib.data.text.read_glove, or use "onehot"'
+                f'got {found}: read them with shnet_lib.data.glove.read_glove, or use "onehot"'
             )
         trainable = config.train_word_vectors and config.word_vectors == "glove"
 

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.files import write_table
+from shnet_lib.progress_line import tqdm
 from shnet_lib.training.config import ConfigError, TrainConfig
 from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize

@@ -21,7 +21,8 @@ from shnet_lib.data.dataset import (
     ReferringDataset,
 )
 from shnet_lib.data.errors import require_file
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.glove import read_glove
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.files import write_json
 from shnet_lib.model.backbone import build_backbone
 from shnet_lib.training.cache import cache_images, cache_levels
@@ -165,13 +166,11 @@ def read_word_vectors(
     """(words, D) GloVe vectors where the model wants them (section 4.2); zeros where it lacks one.
 
     Raises:
-        DataError: the file is missing or no GloVe file.
+        DataError: the file is missing or no GloVe file, or lacks more than half of the words.
     """
     if config.model.word_vectors != "glove":
         return None
-    with accelerator.main_process_first():  # the others read what the first one cached
-        cache = Path(config.glove).parent / "glove_cache"
-        vectors, missing = read_glove(Path(config.glove), vocabulary.words, cache)
+    vectors, missing = read_glove(Path(config.glove), vocabulary.words)
     accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
     return torch.from_numpy(vectors)
 

@@ -25,7 +25,7 @@ import re
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## The pixels of a polygon

@@ -23,7 +23,7 @@
 import torch
 from torch import Tensor, nn
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## The mean of the real words

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## An affinity

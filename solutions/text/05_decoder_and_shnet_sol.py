@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## A kernel with holes

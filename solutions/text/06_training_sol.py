@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from shnet_lib.teaching.checks import check
-from shnet_lib.teaching.checks.lesson_06 import SmallRun
+from shnet_course.checks import check
+from shnet_course.checks.lesson_06 import SmallRun
 
 # %% [markdown]
 # ## The poly schedule

@@ -22,7 +22,7 @@
 # %%
 import numpy as np
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## Intersection and union

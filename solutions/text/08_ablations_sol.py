@@ -29,9 +29,9 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor, nn
 
+from shnet_course.checks import check
+from shnet_course.measure.ablations import estimate  # the interval, as the lesson has it
 from shnet_lib.model.shnet import CHOICES, ModelConfig
-from shnet_lib.teaching.ablations import estimate  # the interval, as the lesson has it
-from shnet_lib.teaching.checks import check
 
 # %% [markdown]
 # ## A row of Table 2
@@ -100,7 +100,7 @@ check("a row of Table 2", configuration_of)
 # and the decoder is that of all rows: ASPP, then the up-sampling. (Three copies, since the library's module also serves “only SFM”, where SFM gave each level its own words.)
 
 # %%
-from shnet_lib.teaching.checks.lesson_08 import BaselineParts
+from shnet_course.checks.lesson_08 import BaselineParts
 
 print(getdoc(BaselineParts))
 

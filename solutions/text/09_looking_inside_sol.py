@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shnet_lib.teaching.checks import check
+from shnet_course.checks import check
 
 # %% [markdown]
 # ## Where each word looks
@@ -282,4 +282,4 @@ check("what kind of failure", kind_of_answer)
 # %% [markdown]
 # ## What you can do now
 #
-# You can turn a picture of attention into maps, into a number with a control, and a heap of answers into families and kinds. The library's versions stand in `shnet_lib/teaching/attention.py` and `shnet_lib/teaching/failures.py`; the lesson runs them on the whole validation split.
+# You can turn a picture of attention into maps, into a number with a control, and a heap of answers into families and kinds. The library's versions stand in `shnet_course/measure/attention.py` and `shnet_course/measure/failures.py`; the lesson runs them on the whole validation split.

@@ -1,19 +1,17 @@
 """Both paths: the solutions pass every check, an untouched exercise stops at its stubs."""
 
 import re
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from shnet_lib.teaching.exercises import is_check, make_exercise, target_of, text_of
-from shnet_lib.teaching.lessons import read_text
+from shnet_course.tools.make_exercises import is_check, make_exercise, target_of, text_of
+from shnet_course.tools.make_lessons import read_text
 
 COURSE = Path(__file__).parents[2]
 SOLUTIONS = sorted((COURSE / "solutions" / "text").glob("*.py"))
-SECONDS = 20  # of processor time a check
 
 
 @pytest.fixture(params=SOLUTIONS, ids=lambda path: path.stem)
@@ -44,12 +42,11 @@ def test_the_exercise_is_what_its_solution_makes(solution):
     assert target_of(solution).read_text() == text_of(make_exercise(solution)), "make exercises"
 
 
-def test_the_solution_passes_every_check_in_time(solution):
+@pytest.mark.slow  # the fast tests run the same answers, taken from the fold-outs
+def test_the_solution_passes_every_check(solution):
     names: dict = {}
     for cell in code_cells(read_text(solution)):
-        began = time.process_time()
         exec(cell.source, names)
-        assert not is_check(cell) or time.process_time() - began < SECONDS, cell.source
 
 
 def test_the_solutions_notebook_is_in_step_and_executed(solution):

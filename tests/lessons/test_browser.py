@@ -158,6 +158,7 @@ def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
     lesson.page.get_by_text("holds no word").wait_for(timeout=MINUTES)
 
 
+@pytest.mark.slow
 def test_01_leafs_through_another_data_set_and_another_split(browser, server):
     lesson = Lesson(browser, server, "01_data_and_words")
     lesson.run_all()
@@ -171,6 +172,7 @@ def test_01_leafs_through_another_data_set_and_another_split(browser, server):
     assert not lesson.errors()
 
 
+@pytest.mark.slow
 def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, server):
     lesson = Lesson(browser, server, "09_looking_inside")
     lesson.run_all()

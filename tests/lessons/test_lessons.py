@@ -8,9 +8,16 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from shnet_lib.teaching.checks import LESSONS as LESSONS_WITH_CHECKS
-from shnet_lib.teaching.lessons import WIDGET, execute, keep_what_is_read, main, make, read_text
-from shnet_lib.teaching.progress import progress_page
+from shnet_course.checks import LESSONS as LESSONS_WITH_CHECKS
+from shnet_course.progress import progress_page
+from shnet_course.tools.make_lessons import (
+    WIDGET,
+    execute,
+    keep_what_is_read,
+    main,
+    make,
+    read_text,
+)
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -278,11 +278,61 @@ def _without_classifier(resnet: nn.Module) -> nn.Module:
     return network
 
 
-def test_a_third_deeplab_layout_is_refused_by_its_keys(tmp_path):
-    torch.save({"model": {}, "epoch": 3}, tmp_path / "other.pth")
-    known = r"other.pth.*'model_state'.*\['epoch', 'model'\]"
+VAINF = ("backbone.x", "classifier.project.0.weight")
+JFZHANG = ("backbone.x", "aspp.bn1.weight", "decoder.conv1.weight")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("wrapper", "before"),
+    [("model_state", ""), ("state_dict", "module."), ("model", "model.module."), (None, "model.")],
+)
+@pytest.mark.parametrize(
+    ("keys", "expected"), [(VAINF, [(1, 1), (2, 2), (2, 2)]), (JFZHANG, [(2, 2), (4, 4), (8, 8)])]
+)
+def test_a_deeplab_is_told_by_the_parts_beside_its_resnet(
+    tmp_path, monkeypatch, wrapper, before, keys, expected
+):
+    """Neither the wrapper's name nor a prefix says which of the two networks it is."""
+    taken = []
+    monkeypatch.setattr(backbone_module, "_load_resnet", lambda _, state, __: taken.append(state))
+    state = {before + key: torch.zeros(1) for key in keys}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "deeplab.pth")
+    with torch.device("meta"), warnings.catch_warnings(action="error"):
+        backbone = build_backbone("deeplabv3plus", str(tmp_path / "deeplab.pth"))
+    assert dilations(backbone) == expected
+    assert [list(state) for state in taken] == [["x"]]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("backbone.x",),
+        ("backbone.x", "decode_head.conv_seg.weight"),
+        ("backbone.x", "aspp.bn1.weight"),
+        ("backbone.x", "aspp.bn1.weight", "decoder.x", "classifier.x"),
+        ("encoder.x", "decoder.aspp.0.weight"),
+        (),
+    ],
+)
+def test_a_third_deeplab_is_refused_by_its_keys(tmp_path, keys):
+    state = dict.fromkeys(keys, torch.zeros(1))
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "other.pth")
+    begin = re.escape(str(sorted({key.split(".")[0] for key in keys})))
+    known = rf"other.pth is of neither known.*classifier.*aspp.*decoder.*begin with {begin}"
     with torch.device("meta"), pytest.raises(WeightsError, match=known):
         build_backbone("deeplabv3plus", str(tmp_path / "other.pth"))
+
+
+@pytest.mark.fault
+def test_imagenet_weights_of_a_wrapped_network(tmp_path, resnet18):
+    """DataParallel and Lightning put a word before every key."""
+    for before in ("module.", "model."):
+        state = {before + key: value for key, value in resnet18.state_dict().items()}
+        torch.save(state, tmp_path / "resnet18.pth")
+        backbone = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
+        assert_same_levels(backbone(IMAGES), features(resnet18, IMAGES))
 
 
 # --- files that do not fit ------------------------------------------------------------------------

@@ -26,8 +26,16 @@ from shnet_lib.training import prepare
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError
 from shnet_lib.training.evaluate import evaluate
-from shnet_lib.training.fit import fit, in_groups, polynomial_decay, train_step
-from shnet_lib.training.meter import Meter
+from shnet_lib.training.fit import (
+    READ_EVERY,
+    Diverged,
+    Meter,
+    fit,
+    in_groups,
+    polynomial_decay,
+    read_figures,
+    train_step,
+)
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
 from shnet_lib.training.resume import last_checkpoint
 
@@ -104,7 +112,7 @@ def gradients(config, squares, micro_batches):
     """Of BatchNorms in evaluation mode: only then is a batch the sum of its parts."""
     _, network, _ = make_network(config, squares)
     network.eval()
-    result = train_step(network, micro_batches, Accelerator(), config)
+    (result,) = read_figures([train_step(network, micro_batches, Accelerator(), config)])
     return {k: p.grad for k, p in network.named_parameters() if p.grad is not None}, result
 
 
@@ -131,7 +139,9 @@ def test_a_step_reports_its_loss_and_its_pixels(squares):
     ((batch,),) = read_batches(config, dataset, 1)
     network.eval()
     logits = network(batch)
-    loss, intersection, union = train_step(network, [batch], Accelerator(), config)
+    figures = train_step(network, [batch], Accelerator(), config)
+    ((loss, intersection, union),) = read_figures([figures])
+    assert (type(loss), type(intersection), type(union)) == (float, int, int)
     expected = F.binary_cross_entropy(torch.sigmoid(logits), batch["target"])
     prediction, target = torch.sigmoid(logits) > 0.5, batch["target"] == 1
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -437,17 +447,39 @@ def test_history_is_handed_out_and_written_down(squares, tmp_path):
     assert result.seconds == result.history[-1]["seconds"] > result.history[0]["seconds"] > 0
 
 
+def test_figures_wait_on_the_device_and_lose_nothing(squares, tmp_path, monkeypatch):
+    """Read after every step or after several, they are the same."""
+    config = tiny(steps=READ_EVERY + 3, evaluate_every=READ_EVERY + 2)
+    read, histories = [], []
+
+    def counted(steps):
+        read.append(len(steps))
+        return read_figures(steps)
+
+    monkeypatch.setattr("shnet_lib.training.fit.read_figures", counted)
+    for every in (READ_EVERY, 1):
+        monkeypatch.setattr("shnet_lib.training.fit.READ_EVERY", every)
+        histories.append(figures(fit(config, squares, tmp_path / str(every)).history))
+    assert histories[0] == histories[1]
+    assert read == [READ_EVERY, 2, 1] + [1] * (READ_EVERY + 3)
+
+
 def test_the_last_step_is_evaluated_too(squares, tmp_path):
     history = fit(tiny(steps=5, evaluate_every=3), squares, tmp_path).history
     assert [row["step"] for row in history] == [3, 5]
 
 
 @pytest.mark.parametrize(
-    ("every", "said"), [(2, "the loss is nan at step 4"), (1, "a weight is not finite at step 2")]
+    ("every", "said"),
+    [
+        (2, "the loss is nan at step 4"),
+        (1, "a weight is not finite at step 2"),
+        (READ_EVERY + 3, f"the loss is nan at step {READ_EVERY + 5}"),  # noticed later
+    ],
 )
 def test_a_broken_run_stops_and_keeps_what_was_good(squares, tmp_path, every, said):
     """A NaN among the optimiser's averages spoils the weights of the next step."""
-    config = tiny(steps=6, evaluate_every=every)
+    config = tiny(steps=3 * every, evaluate_every=every)
     with pytest.raises(Interrupted):
         fit(config, squares, tmp_path, on_evaluation=stop_at(every))
     path = last_checkpoint(tmp_path) / "optimizer.safetensors"
@@ -505,7 +537,11 @@ def test_processes_that_do_not_know_of_each_other_are_stopped(squares, tmp_path,
 @pytest.mark.parametrize("trainable", [True, False])
 def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     glove = tmp_path / "glove.txt"
-    glove.write_text("the 1.0 2.0 3.0\nred 0.5 0.25 0.125\nof 9 9 9\n")
+    vectors = {"the": [1.0, 2.0, 3.0], "red": [0.5, 0.25, 0.125]} | {
+        word: [number, 0.0, 1.0] for number, word in enumerate(("one", "square", "on"), start=2)
+    }
+    lines = [" ".join(map(str, [word, *vector])) for word, vector in vectors.items()]
+    glove.write_text("\n".join([*lines, "of 9 9 9"]))
     model = {"model.word_vectors": "glove", "model.train_word_vectors": trainable}
     with pytest.raises(ConfigError, match="glove=.*onehot"):
         fit(tiny(steps=1, **model), squares, tmp_path / "none")
@@ -514,9 +550,9 @@ def test_glove_begins_the_embedding(squares, tmp_path, trainable, capsys):
     embedding = weights(trained)["word_encoder.embedding.weight"]
     words = trained.vocabulary.words
     expected = torch.zeros(len(words), 3)
-    expected[words.index("the")] = torch.tensor([1.0, 2.0, 3.0])
-    expected[words.index("red")] = torch.tensor([0.5, 0.25, 0.125])
-    assert f"{len(words) - 2} of {len(words)} words have no vector" in capsys.readouterr().out
+    for word, vector in vectors.items():
+        expected[words.index(word)] = torch.tensor(vector)
+    assert f"{len(words) - 5} of {len(words)} words have no vector" in capsys.readouterr().out
     if trainable:
         assert not torch.equal(embedding, expected)
         assert torch.allclose(embedding, expected, atol=2e-3)  # one step of 1e-3
@@ -574,13 +610,18 @@ def test_half_precision_on_a_cpu_is_refused(squares, tmp_path):
         fit(tiny(steps=1, precision="fp16"), squares, tmp_path)
 
 
-def test_meter_adds_up():
-    meter = Meter()
-    meter.add(1.0, 10, 20, 8)
-    meter.add(0.5, 0, 20, 8)
+def test_meter_adds_up(squares):
+    _, _, dataset = make_network(tiny(), squares)
+    meter = Meter(dataset, samples_per_step=8)
+    meter.add(1, (torch.tensor(1.0), torch.tensor(10), torch.tensor(20)), [0])
+    meter.add(2, (torch.tensor(0.5), torch.tensor(0), torch.tensor(20)), [1])
     read = meter.read()
     assert (read["loss"], read["iou"]) == (0.75, 0.25)
     assert read["samples_per_second"] > 16
-    empty = Meter()
-    empty.add(1.0, 0, 0, 8)
-    assert empty.read()["iou"] == 0
+    assert meter.read()["loss"] == 0.75  # nothing new
+    empty = Meter(dataset, samples_per_step=8)
+    empty.add(1, (torch.tensor(1.0), torch.tensor(0), torch.tensor(0)), [0])
+    assert empty.read()["iou"] == 1  # as every measure of the course has it
+    empty.add(2, (torch.tensor(math.inf), torch.tensor(0), torch.tensor(0)), [3])
+    with pytest.raises(Diverged, match=f"inf at step 2.*{dataset.expressions[3].sent_id}"):
+        empty.read()

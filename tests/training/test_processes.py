@@ -25,6 +25,7 @@ from shnet_lib.training.resume import read_progress
 
 HERE = Path(__file__).parent
 STEPS = {2: 30, 4: 4}  # two learn, four only compute the same
+PROCESSES = [2, pytest.param(4, marks=pytest.mark.slow)]
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "ACCELERATE_USE_CPU": "true",
@@ -51,7 +52,7 @@ def start(script: str, *arguments, processes: int = 1) -> subprocess.CompletedPr
     return subprocess.CompletedProcess(command, process.returncode, printed, said)
 
 
-@pytest.fixture(scope="module", params=STEPS)
+@pytest.fixture(scope="module", params=PROCESSES)
 def launched(request, squares_folder, tmp_path_factory):
     """The number of processes, the script's folder and what it printed."""
     out = tmp_path_factory.mktemp("several")

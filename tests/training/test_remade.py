@@ -29,6 +29,7 @@ def test_every_result_says_what_made_it(path):
             assert line[name], f"{path.name} does not tell its {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="RefShapes is missing: make data")
 def test_a_short_training_gives_what_the_repository_says(tmp_path):
     """300 steps of the baseline. Another processor adds up in another order; storing the features

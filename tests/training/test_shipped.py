@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from shnet_course.tools import readme_picture
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
-from shnet_lib.teaching import readme_picture
 from shnet_lib.training.ablations import read_lines
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.run import evaluate_splits, unseen_splits
@@ -33,17 +33,27 @@ def evaluations(trained):
 
 
 @needs_refshapes
+def test_it_outlines_the_first_expressions_of_a_split(trained):
+    """A look at a twentieth of it; the slow tests evaluate whole splits."""
+    dataset = trained.evaluation_set(read_expressions(DATA, "refshapes-unc", "testB")[:100])
+    assert evaluate(trained.network, dataset, batch_size=50).metrics["overall_iou"] >= 0.8
+
+
+@pytest.mark.slow
+@needs_refshapes
 def test_it_reaches_the_metrics_of_its_card(trained, evaluations):
     for split, evaluation in evaluations.items():
         assert evaluation.metrics == pytest.approx(trained.card["metrics"][split], abs=2e-3), split
 
 
+@pytest.mark.slow
 @needs_refshapes
 @pytest.mark.parametrize("split", SPLITS)
 def test_it_is_good_enough_to_teach_with(evaluations, split):
     assert evaluations[split].metrics["overall_iou"] >= 0.85
 
 
+@pytest.mark.slow
 @needs_refshapes
 def test_no_large_family_of_val_is_left_behind(evaluations):
     families = defaultdict(list)
@@ -56,6 +66,7 @@ def test_no_large_family_of_val_is_left_behind(evaluations):
         assert shared > 0.75, family
 
 
+@pytest.mark.slow
 @needs_refshapes
 @pytest.mark.parametrize("name", ["only_HCAM", "only_SFM", "SHNet"])
 def test_the_networks_of_figure_5_reach_their_cards(name):
@@ -76,7 +87,8 @@ def test_the_networks_of_figure_5_reach_their_cards(name):
 
 def test_its_card_says_what_made_it(trained):
     card = trained.card
-    assert all(command.startswith("python -m shnet_lib.") for command in card["commands"])
+    ours = ("python -m shnet_lib.", "python -m refgen.", "python -m shnet_course.")
+    assert all(command.startswith(ours) for command in card["commands"])
     assert {"seed", "data_seed", "step", "torch", "python", "device", "threads"} <= set(card)
     assert tuple(card["metrics"]) == SPLITS
 

@@ -46,7 +46,8 @@ from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.expression import Expression
 from shnet_lib.data.fetch.archive import check_zip, read_members, unpack
 from shnet_lib.data.fetch.prepare import keep_words
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.glove import read_glove
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import WeightsError, load_weights
 
 ALLOWED = (DataError, WeightsError)  # FetchError is a DataError
@@ -231,14 +232,8 @@ def glove(folder: Path) -> list[Trial]:
     names = [*words, ". . .", *[f"word{n}" for n in range(34)]]
     lines = [f"{n} {' '.join(map(str, v))}" for n, v in zip(names, random_vectors, strict=True)]
     content = "\n".join(lines).encode() + b"\n"
-    path, cache = folder / "glove.txt", folder / "cache"
-    path.write_bytes(content)
-    read_glove(path, words, cache)
-    kept = next(cache.iterdir())
-    return [
-        file_trial(path, content, lambda: read_glove(path, words)),
-        file_trial(kept, kept.read_bytes(), lambda: read_glove(path, words, cache)),
-    ]
+    path = folder / "glove.txt"
+    return [file_trial(path, content, lambda: read_glove(path, words))]
 
 
 def images(folder: Path) -> list[Trial]:

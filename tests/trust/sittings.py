@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from shnet_lib.data.refshapes import generate
+from refgen.refshapes import generate
 from shnet_lib.training.resume import has_progress
 
 STEPS, EVALUATE_EVERY = 12, 2

@@ -17,7 +17,6 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from sittings import SETTINGS, write_data
@@ -39,10 +38,11 @@ from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.fetch.archive import check_zip, read_members, unpack
 from shnet_lib.data.fetch.download import FetchError
 from shnet_lib.data.fetch.photos import LocalPhotos, fetch_photos
+from shnet_lib.data.glove import read_glove
 from shnet_lib.data.images import MAX_PIXELS, image_size, read_pixels
 from shnet_lib.data.refer import load_refs, read_refer
 from shnet_lib.data.referit import read_mat_mask
-from shnet_lib.data.text import Vocabulary, read_glove
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import WeightsError, build_backbone, read_checkpoint
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import configure, parse_settings
@@ -409,17 +409,6 @@ def test_words_in_one_endless_line(tmp_path, begin):
         assert tracemalloc.get_traced_memory()[1] < 10**7
     finally:
         tracemalloc.stop()
-
-
-def test_a_cache_of_words_that_holds_a_pickle(tmp_path, sentinel):
-    glove, cache = tmp_path / "glove.txt", tmp_path / "cache"
-    glove.write_text("the 1 2 3\n")
-    read_glove(glove, ["the"], cache)
-    kept = next(cache.iterdir())
-    np.savez(kept, vectors=np.array([Command(sentinel)], dtype=object), found=np.array([True]))
-    with pytest.raises(DataError, match="not readable .* Delete it"):
-        read_glove(glove, ["the"], cache)
-    assert not sentinel.exists()
 
 
 # What accelerate and torch give their pickles.

@@ -28,8 +28,9 @@ from shnet_lib.data.fetch.archive import check_zip, read_members, unpack, writte
 from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, download
 from shnet_lib.data.fetch.photos import LocalPhotos, fetch_photos
 from shnet_lib.data.fetch.sources import ARCHIVED_AT, MIRRORS, PUBLISHED, Sources
+from shnet_lib.data.glove import select_glove_lines
 from shnet_lib.data.refer import COCO, DATASETS, load_refs, read_records
-from shnet_lib.data.text import select_glove_lines, tokenize
+from shnet_lib.data.text import tokenize
 
 ANNOTATIONS_LIMIT = 2 * 10**9  # bytes of an annotations zip, packed and unpacked
 GLOVE_LIMIT = 8 * 10**9  # bytes of GloVe's zip, packed and unpacked; the text has 5.6 GB
@@ -43,7 +44,7 @@ NOT_PUBLISHED = {
     ),
     "refshapes": (
         "RefShapes is not fetched but generated: make data, or "
-        "python -m shnet_lib.data.refshapes --out data/refshapes."
+        "python -m refgen.refshapes --out data/refshapes."
     ),
 }
 SAIAPR = (

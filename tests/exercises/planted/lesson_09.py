@@ -6,7 +6,7 @@ A wrong one is (answer, a part of the message that has to name it, or None).
 import numpy as np
 import torch
 
-from shnet_lib.teaching.attention import lifts
+from shnet_course.measure.attention import lifts
 
 
 def maps(attention, mask, h, w, *, rows="words", heads="mean", scale="sum", grid="rows", pad=True):

@@ -1,0 +1,1 @@
+"""Makes data sets for referring image segmentation; RefShapes is drawn from nothing."""

@@ -1,0 +1,43 @@
+"""python -m refgen.refshapes --out data/refshapes"""
+
+import argparse
+import sys
+import time
+
+from shnet_lib.data.errors import DataError
+
+from .write import IMAGES, SPLITS, generate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m refgen.refshapes",
+        description="Generate RefShapes; does nothing if the folder already holds it.",
+    )
+    parser.add_argument("--out", required=True, help="folder to make, for example data/refshapes")
+    for split in SPLITS:
+        parser.add_argument(
+            f"--{split}",
+            type=int,
+            default=IMAGES[split],
+            metavar="N",
+            help=f"images in {split} (default %(default)s)",
+        )
+    parser.add_argument(
+        "--size", type=int, default=128, help="side in pixels (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    asked = parser.parse_args()
+    images = {split: getattr(asked, split) for split in SPLITS}
+    start = time.perf_counter()
+    try:
+        out = generate(asked.out, images, asked.size, asked.seed)
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: {sum(images.values())} images, {time.perf_counter() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What lessons and exercises need: pictures, measurements, widgets, checks, tools."""

@@ -1,0 +1,1 @@
+"""What lessons measure on a network: attention, failures, memory, cost, runs."""

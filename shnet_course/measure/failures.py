@@ -1,0 +1,95 @@
+"""Answers sorted by what went wrong, told by the masks of everything in the scene."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shnet_course.measure.scene_graph import SceneGraph
+from shnet_lib.data import Expression
+
+RIGHT, OTHER, FOUND = 0.7, 0.5, 0.3  # IoU of a right answer, with another element, and "found it"
+HALF = 0.5  # of an element, which an answer has to cover to count as being on it
+LEAST = 0.005  # of the picture: an answer smaller than this is none
+KINDS = ("right", "poor outline", "another thing", "several things", "nothing", "in between")
+ATTRIBUTES = ("shape", "colour", "size", "pattern")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was marked for one expression, and what kind of answer that is."""
+
+    expression: Expression
+    mask: np.ndarray  # (height, width) bool
+    kind: str  # one of KINDS
+    iou: float  # with the target
+    target: int  # the element referred to
+    closest: int  # the element that the mask fits best
+
+
+def judge(expression: Expression, mask: np.ndarray, graph: SceneGraph) -> Answer:
+    """Sort one answer. The first that holds:
+
+    nothing         it covers less than 0.5 % of the picture
+    right           IoU with the target of 0.7 or more
+    another thing   IoU above 0.5 with another element of the scene, thing or region
+    several things  it covers half or more of two elements or more
+    poor outline    the target is what it fits best, with an IoU of 0.3 or more
+    in between      the rest: pieces of this and that
+    """
+    intersections = (graph.masks & mask).sum((1, 2))
+    ious = intersections / (graph.masks | mask).sum((1, 2))
+    target, closest = graph.target(expression), int(ious.argmax())
+    covered = (intersections >= HALF * graph.masks.sum((1, 2))).sum()
+    if mask.mean() < LEAST:
+        kind = "nothing"
+    elif ious[target] >= RIGHT:
+        kind = "right"
+    elif closest != target and ious[closest] > OTHER:
+        kind = "another thing"
+    elif covered >= 2:
+        kind = "several things"
+    elif closest == target and ious[target] >= FOUND:
+        kind = "poor outline"
+    else:
+        kind = "in between"
+    return Answer(expression, mask, kind, float(ious[target]), target, closest)
+
+
+def count_kinds(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
+    """Family of expressions -> kind of answer -> how many; families by their share of right ones.
+
+    The last row, "all", is the sum.
+    """
+    families: dict[str, Counter] = {}
+    for answer in answers:
+        families.setdefault(answer.expression.family, Counter())[answer.kind] += 1
+    families = dict(sorted(families.items(), key=lambda row: -row[1]["right"] / row[1].total()))
+    families["all"] = sum(families.values(), Counter())
+    return {family: {kind: found[kind] for kind in KINDS} for family, found in families.items()}
+
+
+def shared_attributes(
+    answers: Sequence[Answer], graphs: dict[int, SceneGraph]
+) -> dict[str, tuple[float, float]]:
+    """Of the things marked in place of another: how many share each attribute with the right one.
+
+    Returns the attribute -> the share among the marked things, and the share to expect if the
+    network had picked any other thing of the scene. NaN where no thing was taken for another.
+    """
+    shared: dict[str, list[tuple[float, float]]] = {name: [] for name in ATTRIBUTES}
+    for answer in answers:
+        graph = graphs[answer.expression.image_id]
+        things = graph.scene.things
+        if answer.kind != "another thing" or max(answer.target, answer.closest) >= len(things):
+            continue
+        for name in ATTRIBUTES:
+            value = getattr(things[answer.target], name)
+            same = [getattr(thing, name) == value for thing in things]
+            chance = (sum(same) - 1) / (len(things) - 1)
+            shared[name].append((float(same[answer.closest]), chance))
+    return {
+        name: tuple(np.mean(rows, 0).tolist()) if rows else (float("nan"),) * 2
+        for name, rows in shared.items()
+    }

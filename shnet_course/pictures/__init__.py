@@ -1,0 +1,1 @@
+"""The pictures of the course: a file per lesson, and what they share."""

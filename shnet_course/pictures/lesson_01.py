@@ -1,0 +1,200 @@
+"""Pictures of lesson 01: examples, masks and their parts, and what the data sets are like."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from shnet_course.pictures.base import PALETTE, draw_mask, photo_of
+from shnet_lib.data import DataError, Expression, read_expressions
+from shnet_lib.data.refer import DATASETS
+from shnet_lib.data.text import tokenize
+
+# Words that say where in the picture something is. "On", "below" and the like say where it is in
+# relation to another thing, and are not counted.
+LOCATION_WORDS = frozenset(
+    "left right top bottom upper lower middle center centre front back leftmost rightmost topmost "
+    "bottommost highest lowest corner edge".split()
+)
+
+
+# ---------------------------------------------------------------- one example
+
+
+def find_data_sets(folders: Iterable[Path | str]) -> dict[str, Path]:
+    """The data sets whose annotations lie in one of the folders: name -> folder, in that order."""
+    found: dict[str, Path] = {}
+    for folder in map(Path, folders):
+        for name, layout in DATASETS.items():
+            if (folder / layout.folder / layout.refs_file).is_file():
+                found.setdefault(name, folder)
+        if (folder / "referit").is_dir():
+            found.setdefault("referit", folder)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _examples(data: Path, dataset: str, split: str) -> list[Expression]:
+    return read_expressions(data, dataset, split)
+
+
+def count_examples(data: Path, dataset: str, split: str) -> int:
+    """How many expressions a split has. DataError as read_expressions."""
+    return len(_examples(Path(data), dataset, split))
+
+
+def _example(data: Path, dataset: str, split: str, index: int) -> Expression:
+    examples = _examples(Path(data), dataset, split)
+    if not 0 <= index < len(examples):
+        raise DataError(
+            f"{dataset} {split} has no example {index}. Ask for 0 to {len(examples) - 1}."
+        )
+    return examples[index]
+
+
+def draw_example(data: Path, dataset: str, split: str, index: int) -> Figure:
+    """One example: the photo, what the phrase means outlined in it, and the mask alone.
+
+    DataError where a file is missing or damaged, or where there is no such example.
+    """
+    example = _example(data, dataset, split, index)
+    photo, mask = photo_of(example), example.mask()
+    figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=100)
+    left, middle, right = figure.subplots(1, 3)
+    draw_mask(left, photo, f"photo, {example.width} x {example.height}")
+    draw_mask(middle, photo, f"“{example.text}”", target=mask)
+    draw_mask(right, 255 * mask[..., None].repeat(3, -1).astype(np.uint8), "its mask")
+    kind = ", ".join(filter(None, (example.category, example.family)))
+    figure.supxlabel(
+        f"{dataset}, {split}, example {index}: ref {example.ref_id} ({kind or 'no category'}), "
+        f"{mask.mean():.1%} of the photo",
+        fontsize=10,
+    )
+    return figure
+
+
+def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
+    """The text for draw_example: the phrase, and where its mask lies. DataError as there."""
+    example = _example(data, dataset, split, index)
+    mask = example.mask()
+    if not mask.any():
+        return f"Example {index} of {dataset}, {split}: “{example.text}”. Its mask is empty."
+    rows, columns = np.nonzero(mask)
+    across, down = columns.mean() / example.width, rows.mean() / example.height
+    return (
+        f"Example {index} of {dataset}, {split}: “{example.text}”. What is meant covers "
+        f"{mask.mean():.1%} of the photo; its middle lies {across:.0%} from the left and "
+        f"{down:.0%} from the top."
+    )
+
+
+# ---------------------------------------------------------------- masks
+
+
+def draw_runs(mask: np.ndarray) -> Figure:
+    """A small mask, bool, with the order in which COCO's run-lengths visit its pixels."""
+    height, width = mask.shape
+    figure = Figure(figsize=(0.7 * width + 1.2, 0.7 * height + 0.8), layout="constrained", dpi=100)
+    ax = figure.subplots()
+    ax.imshow(mask, cmap=ListedColormap(["white", PALETTE[4]]), vmin=0, vmax=1)
+    order = np.arange(mask.size).reshape(width, height).T
+    for (row, column), place in np.ndenumerate(order):
+        ax.text(column, row, str(place), ha="center", va="center", fontsize=11)
+    ax.set_xticks(np.arange(width + 1) - 0.5, labels=[])
+    ax.set_yticks(np.arange(height + 1) - 0.5, labels=[])
+    ax.grid(color="0.6")
+    ax.tick_params(length=0)
+    ax.set_title("blue: the thing", fontsize=10)
+    return figure
+
+
+def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 6) -> Figure:
+    """What becomes of a thing whose mask is given in overlapping parts, each (H, W) bool.
+
+    The photo, the sum of the parts, where that sum is 1, and their union, all cut out around it.
+    """
+    total = np.sum([part.astype(int) for part in parts], axis=0)
+    rows, columns = np.nonzero(total)
+    cut = (
+        slice(max(rows.min() - margin, 0), rows.max() + margin + 1),
+        slice(max(columns.min() - margin, 0), columns.max() + margin + 1),
+    )
+    figure = Figure(figsize=(9, 2.7), layout="constrained", dpi=100)
+    axes = figure.subplots(1, 4)
+    axes[0].imshow(photo[cut])
+    colours = ["white", PALETTE[4], PALETTE[5], PALETTE[7]][: total.max() + 1]
+    axes[1].imshow(total[cut], cmap=ListedColormap(colours), vmin=0, vmax=total.max())
+    keys = [
+        Patch(facecolor=colour, edgecolor="0.5", label=str(value))
+        for value, colour in enumerate(colours)
+    ]
+    axes[1].legend(
+        handles=keys, ncols=len(keys), fontsize=9, handlelength=1, frameon=False,
+        loc="upper center", bbox_to_anchor=(0.5, 0.0),
+    )  # fmt: skip
+    two = ListedColormap(["white", PALETTE[0]])
+    axes[2].imshow(total[cut] == 1, cmap=two, vmin=0, vmax=1)
+    axes[3].imshow(total[cut] > 0, cmap=two, vmin=0, vmax=1)
+    titles = ("photo", "sum of the parts", "sum == 1", "union")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=10)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure
+
+
+# ---------------------------------------------------------------- what the data sets are like
+
+
+def has_location_word(text: str) -> bool:
+    """Whether a phrase says where in the picture the thing is, by one of LOCATION_WORDS."""
+    return not LOCATION_WORDS.isdisjoint(tokenize(text))
+
+
+def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
+    """Data sets side by side: words an expression, share of location words, size of the things.
+
+    Sizes are of refs: a thing that two sentences mean counts once.
+    """
+    names = list(data_sets)
+    figure = Figure(figsize=(10, 3.6), layout="constrained", dpi=100)
+    words, places, sizes = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
+    for name, colour, mark in zip(names, PALETTE, "osD^vPX*", strict=False):
+        counts = np.bincount([len(tokenize(e.text)) for e in data_sets[name]])
+        shares = 100 * counts / counts.sum()
+        words.plot(shares, f"{mark}-", color=colour, label=name, markersize=4, linewidth=1.2)
+    words.set(xlabel="words in an expression", ylabel="% of the expressions", xlim=(0, None))
+    words.set_ylim(0, None)
+    words.legend(fontsize=9)
+
+    located = [100 * np.mean([has_location_word(e.text) for e in data_sets[n]]) for n in names]
+    bars = places.barh(names, located, color=PALETTE[: len(names)])
+    places.bar_label(bars, fmt="%.0f %%", padding=2, fontsize=9)
+    places.set(xlabel="% with a location word", xlim=(0, 100))
+    places.invert_yaxis()
+
+    shown = [100 * np.array(_shares_of_photo(data_sets[name])) for name in names]
+    boxes = sizes.boxplot(
+        shown, orientation="horizontal", tick_labels=names, patch_artist=True, whis=(5, 95),
+        showfliers=False, medianprops={"color": "black"},
+    )  # fmt: skip
+    for box, colour in zip(boxes["boxes"], PALETTE, strict=False):
+        box.set_facecolor(colour)
+    sizes.set(xlabel="% of the photo that the thing covers", xscale="log")
+    sizes.set_xticks([2, 5, 10, 20, 50], labels=["2", "5", "10", "20", "50"])
+    sizes.minorticks_off()
+    sizes.invert_yaxis()
+    for ax in (words, places, sizes):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=9)
+    return figure
+
+
+def _shares_of_photo(expressions: Sequence[Expression]) -> list[float]:
+    """For each ref, the share of its photo that its mask covers."""
+    refs = {expression.ref_id: expression for expression in expressions}
+    return [expression.mask().mean() for expression in refs.values()]

@@ -1,1 +1,0 @@
-"""What lessons need and a training server does not: pictures, widgets, checks."""

@@ -1,0 +1,69 @@
+"""The answer's picture shows the mask that `predict` gives, and says what was not understood."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shnet_course.answer import describe_answer, draw_answer
+from shnet_lib.data.text import Vocabulary
+from shnet_lib.prediction import PredictionError, predict
+from shnet_lib.training.checkpoint import TrainedSHNet
+from shnet_lib.training.config import configure
+
+
+class MarksAQuarter(torch.nn.Module):
+    """Logits that are high in the upper left quarter, whatever was asked."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.size = size
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        logits = torch.full((len(batch["words"]), self.size, self.size), -9.0)
+        logits[:, : self.size // 2, : self.size // 2] = 9.0
+        return logits
+
+
+@pytest.fixture
+def trained() -> TrainedSHNet:
+    config = configure("quick", **{"model.image_size": 32})
+    return TrainedSHNet(MarksAQuarter(32), Vocabulary.from_texts(["left cup"]), config, {})
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_what_is_marked_keeps_its_colours(trained, photo):
+    figure = draw_answer(trained, photo, "left cup")
+    mask = predict(trained, photo, "left cup").mask
+    picture, probability = (np.asarray(ax.images[0].get_array()) for ax in figure.axes[:2])
+    assert 0.2 < mask.mean() < 0.3
+    assert np.array_equal(picture[mask], np.asarray(photo)[mask])
+    assert (picture[~mask] != np.asarray(photo)[~mask]).any(-1).mean() > 0.99
+    assert np.array_equal(probability > 0.5, mask)
+    assert figure.axes[0].get_title() == "“left cup”"
+    assert figure.get_supxlabel() == ""
+
+
+def test_words_it_never_saw_are_told_in_the_picture_and_in_the_text(trained, photo):
+    figure = draw_answer(trained, photo, "left mug")
+    assert figure.get_supxlabel() == "It never saw the words: mug."
+    assert describe_answer(trained, photo, "left mug").endswith("It never saw the words: mug.")
+
+
+def test_the_text_says_how_much_and_where(trained, photo):
+    assert describe_answer(trained, photo, "cup") == (
+        "“cup” marks 25.0% of the photo, around 25% from the left and 25% from the top."
+    )
+    trained.network.forward = lambda batch: torch.full((1, 32, 32), -9.0)
+    assert "marks 0.0% of the photo, nowhere." in describe_answer(trained, photo, "cup")
+
+
+def test_a_phrase_without_words_is_an_error(trained, photo):
+    with pytest.raises(PredictionError, match="holds no word"):
+        draw_answer(trained, photo, " !")

@@ -1,0 +1,66 @@
+"""The finale's contest: what stands before the fusion, its rules, its budget."""
+
+import pytest
+import torch
+from torch import nn
+
+from shnet_course.checks import CheckFailed, finale
+from shnet_lib import load_shnet
+from shnet_lib.data import read_expressions
+from shnet_lib.data.dataset import ReferringDataset, collate
+from shnet_lib.model.fusion import Conv3D
+
+
+@pytest.fixture
+def few(monkeypatch) -> finale.BeforeFusion:
+    """What stands before the fusion, for six expressions of val."""
+    monkeypatch.setattr(finale, "EXPRESSIONS", {"val": 6})
+    return finale.before_fusion.__wrapped__("val")
+
+
+def test_the_shipped_fusion_makes_of_it_what_the_whole_network_makes(few):
+    trained = load_shnet(finale.COURSE / "data/weights/shnet_refshapes")
+    network, size = trained.network, trained.config.model.image_size
+    expressions = read_expressions(finale.COURSE / "data/refshapes", "refshapes-unc", "val")[:6]
+    dataset = ReferringDataset(expressions, trained.vocabulary, size)
+    with torch.no_grad():
+        parts = network.upsample(network.aspp(network.fusion(*few.inputs(torch.arange(6)))))
+        whole = network(collate([dataset[(i,)] for i in range(6)]))
+    resized = nn.functional.interpolate(parts, size=size, mode="bilinear").squeeze(1)
+    assert torch.allclose(resized, whole, atol=1e-3)
+    assert few.target.shape == parts.squeeze(1).shape
+    assert ((parts.squeeze(1) > 0) == (few.target > 0.5)).float().mean() > 0.9
+
+
+def test_padding_is_cut_to_the_longest_phrase_of_the_batch(few):
+    lengths = few.word_mask.sum(1)
+    visual, words, word_mask = few.inputs(torch.tensor([4, 1]))
+    assert word_mask.shape == (2, max(lengths[4], lengths[1]))
+    assert all(level.shape[:2] == word_mask.shape for level in words)
+    assert torch.equal(visual[2], few.visual[[4, 1], 2])
+
+
+def test_everybody_sees_the_same_rows_and_none_twice_in_an_epoch():
+    batches = finale.order_of_rows(400, seed=3)
+    assert [len(rows) for rows in batches] == [finale.BATCH_SIZE] * finale.STEPS
+    assert len(set(torch.cat(batches)[:400].tolist())) == 400
+    assert torch.equal(torch.cat(batches), torch.cat(finale.order_of_rows(400, seed=3)))
+    assert not torch.equal(batches[0], finale.order_of_rows(400, seed=4)[0])
+
+
+def test_conv3d_keeps_the_rules_and_is_not_moved_by_the_look_at_it():
+    fusion = Conv3D(finale.CHANNELS)
+    before = {name: value.clone() for name, value in fusion.state_dict().items()}
+    finale.keep_the_rules(fusion)
+    assert all(torch.equal(before[name], value) for name, value in fusion.state_dict().items())
+
+
+class Exploding(nn.Module):
+    def forward(self, visual, words, word_mask):
+        return visual[0] * 1e38
+
+
+def test_a_loss_that_explodes_is_told_with_its_step(few, monkeypatch):
+    monkeypatch.setattr(finale, "before_fusion", lambda split: few)
+    with pytest.raises(CheckFailed, match="at step 1: your module's numbers grow too large"):
+        finale.score(Exploding(), seed=0)

@@ -1,0 +1,65 @@
+"""Means with intervals, and differences of the same seed."""
+
+import random
+from math import inf, sqrt
+
+import pytest
+
+from shnet_course.measure.ablations import PAPER, by_row, differences, draw_differences, estimate
+from shnet_lib.model.shnet import TABLE_2, TABLE_4
+
+LINES = [
+    {"row": "SHNet", "seed": "0", "val_overall_iou": "0.60"},
+    {"row": "baseline", "seed": "0", "val_overall_iou": "0.50"},
+    {"row": "baseline", "seed": "1", "val_overall_iou": "0.54"},
+    {"row": "SHNet", "seed": "1", "val_overall_iou": "0.66"},
+    {"row": "only SFM", "seed": "1", "val_overall_iou": "0.65"},
+    {"row": "GBFM", "seed": "7", "val_overall_iou": "0.65"},
+]
+
+
+def test_the_interval_of_three_values_by_hand():
+    """Student's t for two degrees of freedom is 4.303."""
+    found = estimate([1.0, 2.0, 6.0])
+    assert found.mean == 3.0 and found.seeds == 3
+    spread = sqrt(((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 2)
+    assert found.half_width == pytest.approx(4.3027 * spread / sqrt(3), rel=1e-4)
+    assert not found.is_clear
+
+
+def test_the_interval_holds_the_truth_in_19_of_20_cases():
+    source = random.Random(0)
+    held = 0
+    for _ in range(2000):
+        found = estimate([source.gauss(0.3, 0.1) for _ in range(3)])
+        held += abs(found.mean - 0.3) <= found.half_width
+    assert 0.935 < held / 2000 < 0.965
+
+
+def test_one_seed_says_nothing_of_the_next():
+    found = estimate([0.5])
+    assert (found.mean, found.half_width, found.is_clear) == (0.5, inf, False)
+    assert str(found) == "+0.500 +-   ?   (1 seeds)"
+
+
+def test_differences_are_taken_seed_by_seed():
+    values = by_row(LINES, "val_overall_iou")
+    assert values["baseline"] == {0: 0.50, 1: 0.54}
+    found = differences(values, to="SHNet")
+    assert list(found) == ["baseline", "only SFM"]  # GBFM has no seed in common
+    assert found["baseline"].mean == pytest.approx((-0.10 - 0.12) / 2)
+    assert found["baseline"].half_width == pytest.approx(12.706 * 0.01, rel=1e-3)
+    assert found["only SFM"].mean == pytest.approx(-0.01) and found["only SFM"].seeds == 1
+
+
+def test_the_picture_shows_the_means_and_the_papers_differences():
+    found = differences(by_row(LINES, "val_overall_iou"), to="SHNet")
+    (ax,) = draw_differences(found, "SHNet").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["baseline", "only SFM"]
+    drawn = [(line.get_xdata()[0], line.get_marker()) for line in ax.lines]
+    assert (pytest.approx(-11.0), "o") in drawn
+    assert (pytest.approx(54.70 - 63.98), "D") in drawn
+
+
+def test_every_row_of_the_papers_numbers_is_one_that_can_be_built():
+    assert set(PAPER) <= set(TABLE_2) | set(TABLE_4)
