@@ -352,7 +352,8 @@ def test_files_that_moved_since_stop_neither_a_start_nor_a_run_that_goes_on(
 
 def test_word_vectors_are_not_read_again_when_a_run_goes_on(squares, tmp_path):
     glove = tmp_path / "glove.txt"
-    glove.write_text("the 1.0 2.0 3.0\nred 0.5 0.25 0.125\nblue 1 0 1\n")
+    words = "the red blue one square on left right"
+    glove.write_text("".join(f"{word} {len(word)} 0.25 1\n" for word in words.split()))
     settings = {"steps": 2, "evaluate_every": 1, "model.word_vectors": "glove"}
     config = tiny(glove=str(glove), **settings)
     whole = fit(config, squares, tmp_path / "whole")
