@@ -83,7 +83,7 @@ def predict(
 def read_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Any image as 8-bit RGB, upright, on white where it is transparent."""
     if isinstance(image, (str, Path)):
-        image = _open(Path(image))
+        image = _open(Path(image).expanduser())
     elif isinstance(image, np.ndarray):
         image = _from_array(image)
     elif not isinstance(image, Image.Image):

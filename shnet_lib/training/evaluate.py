@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.files import write_table
+from shnet_lib.progress_line import tqdm
+from shnet_lib.training.config import ConfigError, TrainConfig
+from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]
@@ -58,11 +60,11 @@ def evaluate(
             (0.5, or 0.4 for "released") where None.
 
     Raises:
-        ValueError: there is no such protocol.
+        ConfigError: there is no such protocol.
         RuntimeError: an expression was measured twice or not at all.
     """
     if protocol not in THRESHOLD:
-        raise ValueError(f"there is no protocol {protocol!r}; there are: {', '.join(THRESHOLD)}")
+        raise ConfigError(f"there is no protocol {protocol!r}; there are: {', '.join(THRESHOLD)}")
     limit = THRESHOLD[protocol] if threshold is None else threshold
     rank = accelerator.process_index if accelerator else 0
     world = accelerator.num_processes if accelerator else 1
@@ -70,11 +72,13 @@ def evaluate(
     sampler = ImageBatchSampler(
         dataset, batch_size * world, batch_size, training=False, rank=rank, world=world
     )
-    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+    loader = make_loader(dataset, workers, batch_sampler=sampler, collate_fn=collate)
 
     rows: list[dict[str, Any]] = []
     with evaluating(network), torch.no_grad():
-        for batch in tqdm(loader, desc="evaluating", leave=False, disable=rank > 0):
+        for batch in tqdm(
+            read(loader), total=len(loader), desc="evaluating", leave=False, disable=rank > 0
+        ):
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)
@@ -83,6 +87,12 @@ def evaluate(
     intersection = torch.tensor([row["intersection"] for row in rows])
     union = torch.tensor([row["union"] for row in rows])
     return Evaluation(summarize(intersection, union), rows)
+
+
+def forward_size(config: TrainConfig, accelerator: Accelerator | None) -> int:
+    """Expressions that each process takes at once in training: more might not fit its memory."""
+    processes = accelerator.num_processes if accelerator else 1
+    return config.batch_size // (config.accumulate * processes)
 
 
 @contextmanager

@@ -205,10 +205,42 @@ def test_saved_settings_of_another_version():
         TrainConfig.from_dict(saved | {"model": saved["model"] | {"grid": "16"}})
 
 
+DROPOUT = next(f"model.{item.name}" for item in fields(ModelConfig) if "dropout" in item.name)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(f"{name}={value}" for value in ("nan", "inf", "-inf") for name in (
+            "weight_decay", "learning_rate", "decay_power", "grayscale_probability",
+            DROPOUT,
+        )),
+        f"{DROPOUT}=2", f"{DROPOUT}=-0.1", "model.decoder_widths=16,0", "seed=-1",
+        f"seed={2**32}", "weight_decay=-1", "workers=-1", "steps=0", "patience=0",
+        "batch_size=0", "model.grid=0", "grayscale_probability=1.5",
+    ],
+)  # fmt: skip
+def test_a_number_that_no_run_can_use_is_refused(setting):
+    name, _, value = setting.partition("=")
+    with pytest.raises(ConfigError, match=f"{name} (=|is) .*{value.split(',')[-1]}"):
+        configure("quick", **parse_settings([setting]))
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ("glove", "start_from", "cache_images", "model.backbone_weights")
+    config = configure("unc-320", **dict.fromkeys(names, "~/file"))
+    found = (
+        config.glove, config.start_from, config.cache_images, config.model.backbone_weights,
+    )  # fmt: skip
+    assert set(found) == {str(tmp_path / "file")}
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
 def test_differences_name_what_would_change_a_run():
     config = configure("quick")
     assert config.differences(config) == ""
-    same = {"workers": 5, "recompute": True, "cache_features": False}
+    same = {"workers": 5, "recompute": True, "cache_features": False, "glove": "moved.txt"}
     other = configure("quick", **same, cache_images="kept")
     assert config.differences(other) == "cache_features was True, is False"
     other = configure("quick", seed=9, **{"model.fusion": "none"})
