@@ -18,6 +18,17 @@ def refer_real() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def referit_queries() -> Path:
+    """The 54,134 expressions of ReferIt's training split."""
+    path = ROOT.parent / "shared" / "real" / "referit_query_train.json"
+    if not path.is_file():
+        pytest.skip(
+            "ReferIt's expressions (referit_query_train.json) are not beside this repository"
+        )
+    return path
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """How many faults and hostile files were answered as they should be, and mutations made.
 
