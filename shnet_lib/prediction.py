@@ -5,7 +5,8 @@
     prediction.mask           # (H, W) bool, at the photo's size
     prediction.unknown_words  # words the network never saw: it reads them all alike
 
-A photo is seen as people see it: upright, and on white where it is transparent.
+A photo is seen as people see it: upright, and on white where it is transparent. For a photo of a
+data set give `expression.photo()`, the pixels as stored, on which its mask is drawn.
 """
 
 from dataclasses import dataclass

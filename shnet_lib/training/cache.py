@@ -19,7 +19,6 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file

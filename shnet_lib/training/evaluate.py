@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.files import write_table

@@ -313,6 +313,8 @@ def test_strings_of_python_2_are_read_as_latin1(tmp_path: Path) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(b"\x80\x02]U\x04caf\xe9a.")  # pickle.dumps(["caf\xe9"], 2) in Python 2
     assert load_refs(path) == ["café"]
+    path.write_bytes(b"(lp0\nS'caf\\xe9'\np1\naS'cup'\np2\na.")  # in its protocol 0
+    assert load_refs(path) == ["café", "cup"]
     path.write_bytes(b"\x80\x02]U\x03cupa.")
     assert load_refs(path) == ["cup"]
 
