@@ -25,7 +25,10 @@ FIGURES = {
     "right": {"against the CPU, fp32": "gradients fp32", "adaptive max-pooling": "right"},
     "step": {"literal fp32": "ms", "library bf16": "peak MiB", "part: HCAM": "ms"}
     | {"profile of library bf16": "kernels a step", "part: AdamW": "ms"},
-    "rewritings": {"decoder": "library, times faster", "library, decoder and HCAM plain": "ms"},
+    "rewritings": {
+        "decoder, forward and backward": "library, times faster",
+        "library, decoder and HCAM plain": "ms",
+    },
     "waits": {"quick, bf16, the library's step": "ms, read every 20"},
     "memory": {"a step, bf16": "fits 11 GiB"},
     "run": {"loader alone": "expressions/s", "30 epochs of UNC": "minutes"}
