@@ -37,9 +37,8 @@ WORDS = [a + b for a in "ba be bi bo ca ce ci co da de".split() for b in "lu mo 
 def measure_whole(bench: Bench) -> None:
     images = {"train": 6, "val": 2} if bench.tiny else {"train": 2000, "val": 200}
     folder = bench.scratch / "photos"
-    bench.measure(
-        "photos", partial(write_photos, folder, images, (96, 128) if bench.tiny else None)
-    )
+    size = (96, 128) if bench.tiny else (480, 640)
+    bench.measure("photos", partial(write_photos, folder, images, size))
     data = {split: read_expressions(folder, DATASET, split) for split in images}
     workers = (1,) if bench.tiny else WORKERS
     for number in workers:
@@ -147,12 +146,11 @@ def loader_rate(bench: Bench, data: dict[str, list[Expression]], workers: int) -
     first = time.perf_counter() - began
     for _ in range(1 if bench.tiny else 3 * workers):
         next(reading)
-    seconds = 0.05 if bench.tiny else 4.0
-    began, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds or count == 0:
+    began, count, spent = time.perf_counter(), 0, 0.0
+    while spent < (0.05 if bench.tiny else 4.0):
         next(reading)
-        count += 1
-    rate = count * batches.batch_size / spent if spent else 0.0
+        count, spent = count + 1, time.perf_counter() - began
+    rate = count * batches.batch_size / spent
     return {"expressions/s": rate, "seconds to the first batch": first}
 
 
