@@ -31,7 +31,7 @@ def measure_step(bench: Bench) -> None:
     bench.measure("profile of library bf16", partial(profiled, bench, form), sfm=form)
     measure_parts(bench, form)
     for form in bench.forms:
-        for variant in VARIANTS:
+        for variant in VARIANTS[:1] if bench.tiny else VARIANTS:
             row = partial(whole_step, bench, form, 1, *variant)
             bench.measure(variant[0], row, sfm=form, **{"an image": 1})
 

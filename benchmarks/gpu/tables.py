@@ -67,7 +67,9 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     steps = 2 if bench.tiny else whole // 4
     arguments += ["--set", *settings, f"steps={steps}"]
     began = time.monotonic()
-    _ended_well(_start(bench, "training", arguments, os.cpu_count() or 1), bench)
+    _ended_well(
+        _start(bench, "training", arguments, 1 if bench.tiny else os.cpu_count() or 1), bench
+    )
     seconds = time.monotonic() - began
     report = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
