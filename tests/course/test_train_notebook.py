@@ -91,7 +91,7 @@ def test_it_prints_lines_of_ours_and_keeps_the_notebook(ran, tmp_path):
         "   a warning",
         *(line for line in lines[4:] if line.startswith("training 0/3 (0%)")),
         *(f"   Curves up to step {step}." for step in range(3)),
-        "training 3/3 (100%) · loss 0.5",
+        "training 3/3 (100%) · loss 0.500",
         f"notebook: {run}/10_small.ipynb",
         json.dumps({"val": 0.5, "data": str(tmp_path / "data")}),
     ]
