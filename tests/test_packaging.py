@@ -223,6 +223,7 @@ def python_that_says(path: Path, version: tuple[int, int], without: str = "-") -
     return path
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("version", [(3, 10), (3, 15)])
 def test_a_python_that_does_not_fit_is_refused_before_anything_is_made(tmp_path, version):
     python = python_that_says(tmp_path / "python", version)
@@ -232,6 +233,7 @@ def test_a_python_that_does_not_fit_is_refused_before_anything_is_made(tmp_path,
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.fault
 def test_a_python_that_cannot_make_environments_is_answered_with_the_package(tmp_path):
     """Debian has `ensurepip` in a package of its own."""
     python = python_that_says(tmp_path / "python3", (3, 11), without="ensurepip")
@@ -241,6 +243,7 @@ def test_a_python_that_cannot_make_environments_is_answered_with_the_package(tmp
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.fault
 def test_the_first_python_that_fits_is_taken(tmp_path):
     python_that_says(tmp_path / "python3", (3, 10))
     python_that_says(tmp_path / "python3.12", (3, 12))
