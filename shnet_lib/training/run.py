@@ -59,13 +59,14 @@ def read_splits(config: TrainConfig, data: Path) -> dict[str, list[Expression]]:
     Raises:
         DataError: a file of any split is missing or damaged.
     """
-    splits = dict.fromkeys((config.train_split, config.val_split, *unseen_splits(config.dataset)))
+    unseen = unseen_splits(config.dataset, Path(data))
+    splits = dict.fromkeys((config.train_split, config.val_split, *unseen))
     return {split: read_expressions(Path(data), config.dataset, split) for split in splits}
 
 
-def unseen_splits(dataset: str) -> list[str]:
-    """The splits a network is measured on: all but train and trainval."""
-    return [split for split in splits_of(dataset) if not split.startswith("train")]
+def unseen_splits(dataset: str, data: Path | None = None) -> list[str]:
+    """The splits a network is measured on: all but train and trainval. Own data need `data`."""
+    return [split for split in splits_of(dataset, data) if not split.startswith("train")]
 
 
 def evaluate_splits(
@@ -77,7 +78,7 @@ def evaluate_splits(
     """An evaluation of every unseen split of the data set the network was trained on."""
     config = trained.config
     evaluations = {}
-    for split in unseen_splits(config.dataset):
+    for split in [split for split in expressions if not split.startswith("train")]:
         evaluations[split] = evaluate(
             trained.network,
             trained.evaluation_set(expressions[split]),
