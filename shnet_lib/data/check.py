@@ -27,14 +27,15 @@ def summary(split: str, expressions: list[Expression]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print a line a split; return the exit status: 0, or 2 where the data cannot be read."""
     parser = argparse.ArgumentParser(description="Say what a data set holds, or what is missing.")
-    parser.add_argument("--dataset", required=True, help="unc, unc+, gref, refshapes-unc, ...")
+    parser.add_argument("--dataset", required=True, help="unc, unc+, gref, refshapes-unc, own, ...")
     parser.add_argument("--data", required=True, type=Path, help="the folder the data lies in")
     options = parser.parse_args(arguments)
     try:
-        for split in splits_of(options.dataset):
+        for split in splits_of(options.dataset, options.data):
             expressions = read_expressions(options.data, options.dataset, split)
             print(summary(split, expressions))
-            warn_of_turned(expression.image_path for expression in expressions)
+            if options.dataset != "own":  # there the reader has done it
+                warn_of_turned(expression.image_path for expression in expressions)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2

@@ -119,8 +119,9 @@ class TrainConfig:
             splits = splits_of(self.dataset)
         except DataError as error:
             raise ConfigError(f"dataset: {error}") from error
-        _one_of(f"split of {self.dataset}", self.train_split, splits)
-        _one_of(f"split of {self.dataset}", self.val_split, splits)
+        if splits:  # of own data they are known when its refs are read
+            _one_of(f"split of {self.dataset}", self.train_split, splits)
+            _one_of(f"split of {self.dataset}", self.val_split, splits)
         if self.val_split.startswith("test"):
             raise ConfigError(f"val_split = {self.val_split}: choosing on a test split is cheating")
 

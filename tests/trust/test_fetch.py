@@ -305,19 +305,23 @@ def test_a_second_data_set_in_the_folder_takes_the_glove_that_is_there(published
     assert paths(published) == ["/refcoco+.zip"]
 
 
+@pytest.mark.parametrize("release", ["train2014", "train2017"])
 @pytest.mark.parametrize("form", ["folder", "folder around it", "zip"])
-def test_photos_come_from_what_is_there_already(published, tmp_path, form):
-    have = tmp_path / "have" / "train2014"
+def test_photos_come_from_what_is_there_already(published, tmp_path, form, release):
+    def name_of(number: int) -> str:
+        return image_name(number).removeprefix("COCO_train2014_" * (release == "train2017"))
+
+    have = tmp_path / "have" / release
     have.mkdir(parents=True)
     for number in (1, 2, 3, 4, 5):
-        (have / image_name(number)).write_bytes(photo(number))
-    (have / image_name(2)).write_bytes(photo(2)[:100])  # damaged: comes from the web
+        (have / name_of(number)).write_bytes(photo(number))
+    (have / name_of(2)).write_bytes(photo(2)[:100])  # damaged: comes from the web
     place = have if form == "folder" else have.parent
     if form == "zip":
-        place = tmp_path / "train2014.zip"
+        place = tmp_path / "photos.zip"
         with zipfile.ZipFile(place, "w") as archive:
             for path in sorted(have.iterdir()):
-                archive.write(path, f"train2014/{path.name}")
+                archive.write(path, f"{release}/{path.name}")
     assert fetch(published, tmp_path / "data", images_from=place).complete
     assert sorted(paths(published))[1:] == [f"/train2014/{image_name(n)}" for n in (2, 6)]
     assert len(read_expressions(tmp_path / "data", "unc", "train")) == 10

@@ -42,6 +42,7 @@ NOT_PUBLISHED = {
         "data/README.md shows, and look at them with "
         "python -m shnet_lib.data.check --dataset referit --data FOLDER."
     ),
+    "own": "Own data are not fetched: docs/own_data.md says where they lie.",
     "refshapes": (
         "RefShapes is not fetched but generated: make data, or "
         "python -m refgen.refshapes --out data/refshapes."
