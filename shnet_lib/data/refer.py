@@ -62,6 +62,7 @@ DATASETS = {
     "refshapes-unc+": Layout("refshapes", "refs(unc+).p", SHAPES, BY_KIND),
     "refshapes-gref": Layout("refshapes", "refs(gref).p", SHAPES, BY_KIND),
     "refshapes-referit": Layout("refshapes", "refs(referit).p", SHAPES, BY_KIND),
+    "photos": Layout("photos", "refs(made).p", "images/photos", ("train", "val", "test")),
 }
 
 OWN = Layout(".", "refs.json", "images", ())
@@ -239,6 +240,11 @@ def how_to_get(dataset: str, data: Path) -> str:
         )
     if layout.folder == "refshapes":
         return f"RefShapes is generated: run `python -m refgen.refshapes --out {data}`."
+    if dataset == "photos":
+        return (
+            "Its phrases are made from photos and a COCO-format instance file: run `python -m "
+            f"refgen.photos --instances FILE --photos FOLDER --out {data}`."
+        )
     return (
         f"Point DATA at the folder that holds {layout.folder}/ and {layout.image_folder}/; "
         "data/README.md says where to get them."

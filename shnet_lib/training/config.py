@@ -397,6 +397,35 @@ _TABLES = TrainConfig(
 
 _QUICK = replace(_TABLES, preset="quick")
 
+# Photos with made phrases and a backbone that pip installs; on two cores, some three quarters of an
+# hour. The features of an image take 0.28 MB, those of 4,400 images 1.2 GB.
+_PHOTOS = TrainConfig(
+    model=ModelConfig(
+        image_size=320,
+        grid=16,
+        channels=96,
+        backbone="efficientnet_lite0",
+        backbone_weights="imagenet",
+        sfm_layers=1,
+        sfm_feedforward=192,
+        sfm_dropout=0.1,
+        affinity_dropout=0.1,
+        heads=4,
+        word_vectors="onehot",
+        decoder_widths=(64, 48),
+        aspp_dropout=0.1,
+        decoder_dropout=0.1,
+    ),
+    preset="photos",
+    dataset="photos",
+    steps=4000,
+    batch_size=32,
+    expressions_per_image=2,
+    learning_rate=1e-3,
+    evaluate_every=500,
+    cache_features=True,
+)
+
 PRESETS: dict[str, TrainConfig] = {
     "quick": _QUICK,  # RefShapes on two cores in some minutes
     "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
@@ -410,4 +439,5 @@ PRESETS: dict[str, TrainConfig] = {
     # Table 1, ReferIt test. The field trains on trainval; val would then no longer be unseen and
     # the best checkpoint could not be chosen honestly, so that this trains on train.
     "referit": replace(_PAPER, preset="referit", dataset="referit"),
+    "photos": _PHOTOS,  # photos with phrases made from their annotations
 }
