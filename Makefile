@@ -11,6 +11,7 @@ DATA    ?= $(if $(filter refshapes%,$(DATASET)),data/refshapes,data/unc)
 PRESET  ?= quick
 NOW     := $(shell date +%Y%m%d-%H%M%S)
 RUN     ?= runs/$(DATASET)-$(PRESET)-$(NOW)
+OUT     ?= runs/gpu-$(NOW)
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -30,7 +31,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=171
 unexport JUPYTER_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab train lessons exercises reset test test-all bench data lock clean
+.PHONY: help install lab train lessons exercises reset test test-all bench bench-gpu data lock clean
 
 # The lessons and the tests read RefShapes, whatever DATA is.
 lab lessons test test-all: override DATA := data/refshapes
@@ -67,6 +68,9 @@ test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long test
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(INSTALLED)  ## measure on a GPU, eight minutes: OUT=FOLDER
+	$(BIN)/python -m benchmarks.gpu --out "$(OUT)"
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
 	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))

@@ -5,7 +5,8 @@
     prediction.mask           # (H, W) bool, at the photo's size
     prediction.unknown_words  # words the network never saw: it reads them all alike
 
-A photo is seen as people see it: upright, and on white where it is transparent.
+A photo is seen as people see it: upright, and on white where it is transparent. For a photo of a
+data set give `expression.photo()`, the pixels as stored, on which its mask is drawn.
 """
 
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def predict(
 def read_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Any image as 8-bit RGB, upright, on white where it is transparent."""
     if isinstance(image, (str, Path)):
-        image = _open(Path(image))
+        image = _open(Path(image).expanduser())
     elif isinstance(image, np.ndarray):
         image = _from_array(image)
     elif not isinstance(image, Image.Image):

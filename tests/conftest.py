@@ -2,20 +2,91 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from drawn import write_drawn
 
 ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"  # real photos and expressions, where somebody has them
+SESSION = "SHNET_TEST_SESSION"  # in the environment of whatever a run of the tests starts
+GRACE = 60.0  # seconds for what is ending when the last test has ended
+LEFT: list[str] = []  # what was still there then
+# Python's own helpers end with the process that started them.
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist has the mark already
+        os.environ[SESSION] = f"{os.getpid()}-{time.time_ns()}"
+
+
+def left_behind() -> Iterator[psutil.Process]:
+    """The processes that this run of the tests has started and that still run."""
+    own = psutil.Process()
+    children = set(own.children(recursive=True))
+    for process in psutil.process_iter():
+        try:
+            started = process in children or process.environ().get(SESSION) == os.environ[SESSION]
+            if process == own or not started or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            helps = any(name in " ".join(process.cmdline()) for name in HELPERS)
+            if not (helps and process.ppid() == own.pid):
+                yield process
+        except (psutil.Error, OSError):
+            continue  # it has ended, or is somebody else's
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its workers
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that outlives the tests fails the run, is named, and is ended."""
+    if hasattr(session.config, "workerinput"):
+        return
+    end = time.monotonic() + GRACE
+    while (left := list(left_behind())) and time.monotonic() < end:
+        time.sleep(0.1)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            LEFT.append(f"{process.pid}: {' '.join(process.cmdline())[:150]}")
+            process.kill()
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
 def refer_real() -> Path:
-    """80 real COCO photos with annotations and expressions, in the published layout."""
-    folder = ROOT.parent / "shared" / "real" / "refer_real"
+    """80 real COCO photos with annotations and expressions, in the published layout.
+
+    They are not ours to hand on: who has them names their folder.
+    """
+    folder = Path(os.environ.get("SHNET_REAL_PHOTOS", REAL / "refer_real"))
     if not folder.is_dir():
-        pytest.skip("the 80 real photos (refer_real) are not beside this repository")
+        pytest.skip("the 80 real photos are not here: SHNET_REAL_PHOTOS does not name their folder")
     return folder
+
+
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def photo_data(request, tmp_path_factory) -> Path:
+    """UNC, UNC+ and G-Ref in the published layout: three drawn photos, and the 80 real ones."""
+    if request.param == "drawn":
+        return write_drawn(tmp_path_factory.mktemp("drawn") / "data")
+    return request.getfixturevalue("refer_real")
+
+
+@pytest.fixture(scope="session")
+def referit_queries() -> Path:
+    """The 54,134 expressions of ReferIt's training split."""
+    path = REAL / "referit_query_train.json"
+    if not path.is_file():
+        pytest.skip(
+            "ReferIt's expressions (referit_query_train.json) are not beside this repository"
+        )
+    return path
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -24,6 +95,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
     A test marked `fault` or `hostile` counts as one; others say their number with
     record_property("mutations", n), and "kills" in the same way.
     """
+    for process in LEFT:
+        terminalreporter.write_line(f"ERROR left behind by a test, and ended: {process}", red=True)
     passed = [each for each in terminalreporter.stats.get("passed", []) if each.when == "call"]
     counts = {
         "faults": sum("fault" in each.keywords for each in passed),

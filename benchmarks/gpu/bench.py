@@ -25,7 +25,6 @@ from shnet_lib.training.config import PRESETS
 from shnet_lib.training.evaluate import to_device
 
 PRESET = PRESETS["unc-320"]
-FORMS = tuple(form for form in CHOICES["sfm"] if form != "none")
 SHARED = PRESET.expressions_per_image  # expressions an image
 
 
@@ -166,6 +165,12 @@ class Bench:
         """unc-320 on a ResNet-101 of random weights, with one of SFM's forms."""
         paper = replace(PRESET.model, backbone="resnet101", backbone_weights="random")
         return replace(TINY if self.tiny else paper, sfm=form, **changes)
+
+    @property
+    def forms(self) -> list[str]:
+        """Of SFM."""
+        forms = [form for form in CHOICES["sfm"] if form != "none"]
+        return forms[-1:] if self.tiny else forms
 
     @property
     def expressions(self) -> int:

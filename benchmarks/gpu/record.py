@@ -68,7 +68,7 @@ def in_words(row: dict[str, Any]) -> str:
 
 def spell(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "NO", None: ""}[value]
+        return {True: "yes", False: "no", None: ""}[value]
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

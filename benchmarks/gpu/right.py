@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.gpu.bench import FORMS, Bench
+from benchmarks.gpu.bench import Bench
 from benchmarks.sizes import TINY, make_batch, make_network
 from shnet_lib.training.evaluate import to_device
 
@@ -25,7 +25,7 @@ POOLINGS = ((8, 16), (40, 36), (20, 36), (10, 36))  # enlarging, not dividing, t
 
 
 def measure_right(bench: Bench) -> None:
-    for form in FORMS:
+    for form in bench.forms:
         for dtype, name in ((torch.float32, "fp32"), (torch.float64, "float64")):
             compare = partial(against_cpu, bench, form, dtype)
             bench.measure(f"against the CPU, {name}", compare, sfm=form)

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.bench import FORMS, SHARED, Bench, Step
+from benchmarks.gpu.bench import SHARED, Bench, Step
 from shnet_lib.model.shnet import SHNet
 
 VARIANTS = (  # the name, literal or not, the arithmetic
@@ -24,15 +24,14 @@ VARIANTS = (  # the name, literal or not, the arithmetic
 
 
 def measure_step(bench: Bench) -> None:
-    for form in FORMS:
+    for form in bench.forms:
         for variant in VARIANTS:
             row = partial(whole_step, bench, form, SHARED, *variant)
             bench.measure(variant[0], row, sfm=form, **{"an image": SHARED})
-        if form == FORMS[-1]:
-            bench.measure("profile of library bf16", partial(profiled, bench, form), sfm=form)
-        measure_parts(bench, form)
-    for form in FORMS:
-        for variant in VARIANTS:
+    bench.measure("profile of library bf16", partial(profiled, bench, form), sfm=form)
+    measure_parts(bench, form)
+    for form in bench.forms:
+        for variant in VARIANTS[:1] if bench.tiny else VARIANTS:
             row = partial(whole_step, bench, form, 1, *variant)
             bench.measure(variant[0], row, sfm=form, **{"an image": 1})
 
@@ -53,7 +52,7 @@ def whole_step(
             step.network.to(memory_format=torch.channels_last)
             images = step.batch["images"].contiguous(memory_format=torch.channels_last)
             step.batch["images"] = images
-        found = bench.time(step)
+        found = bench.time(step, seconds=1.0)
         found |= bench.peak(step)
         with FlopCounterMode(display=False) as counter:
             loss = step()
@@ -80,20 +79,16 @@ def peak_rate(bench: Bench, precision: str) -> float | None:
 def measure_parts(bench: Bench, form: str) -> None:
     """Each part in bf16, on what comes to it in the whole network: forward, and backward to its
     inputs and weights (of the backbone only forward)."""
+    runs: dict[str, Callable[[], None]] = {}
+
+    def prepare() -> dict:
+        runs.update(runs_of_parts(bench, make_step(bench, form, SHARED, False, "bf16")))
+        return {"parts": len(runs)}
+
     labels = {"sfm": form, "an image": SHARED}
-    try:
-        step = make_step(bench, form, SHARED, False, "bf16")
-        parts = list(runs_of_parts(bench, step))
-    except Exception as error:
-        caught = error  # the row says it
-        bench.measure("parts", partial(_raise, caught), **labels)
-        return
-    for name, run in parts:
+    bench.measure("parts", prepare, **labels)
+    for name, run in runs.items():
         bench.measure(f"part: {name}", partial(bench.time, run, seconds=0.5), **labels)
-
-
-def _raise(error: Exception) -> dict:
-    raise error
 
 
 def runs_of_parts(bench: Bench, step: Step) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -8,6 +8,8 @@ The paper's DeepLabv3+ backbone was trained on Pascal VOC segmentation before SH
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +25,13 @@ from refgen.refshapes import SEMANTIC_CLASSES, annotation_id, read_scenes
 from refgen.refshapes.scene import COLOURS, PATTERNS
 from shnet_lib.data.coco import rasterize
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from shnet_lib.data.errors import DataError, read_json
+from shnet_lib.errors import ShnetError
 from shnet_lib.model.backbone import ShapesBackbone
 from shnet_lib.training.evaluate import evaluating
 
 NOT_A_THING = 255  # a background pixel has a kind but neither colour nor pattern
+MAKE = "Generate RefShapes again: make data"
 HEADS = {"kind": SEMANTIC_CLASSES, "colour": COLOURS, "pattern": PATTERNS}
 
 
@@ -48,19 +53,23 @@ class SegmentationHead(nn.Module):
 
 
 def read_labelled(data: Path, split: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """Images (I, 3, S, S) uint8, and per head the class of every pixel (I, S, S) uint8."""
+    """Images (I, 3, S, S) uint8, and per head the class of every pixel (I, S, S) uint8.
+
+    Raises:
+        DataError: RefShapes is not there, or a file of it is missing or damaged.
+    """
     folder = data / "refshapes"
-    instances = json.loads((folder / "instances.json").read_text())
-    masks = {a["id"]: a["segmentation"] for a in instances["annotations"]}
     scenes = read_scenes(data)
+    instances = read_json(folder / "instances.json", MAKE)
+    masks = {a["id"]: a["segmentation"] for a in instances["annotations"]}
     images, labels = [], {name: [] for name in HEADS}
     for record in instances["images"]:
         name, scene = record["file_name"], scenes[record["id"]]
         if not name.startswith(f"refshapes_{split}_"):
             continue
-        image = np.asarray(Image.open(data / "images" / "refshapes" / name))
+        image = _pixels(data / "images" / "refshapes" / name)
         images.append(image)
-        labels["kind"].append(np.asarray(Image.open(folder / "semantic" / name)))
+        labels["kind"].append(_pixels(folder / "semantic" / name))
         colour = np.full(image.shape[:2], NOT_A_THING, np.uint8)
         pattern = colour.copy()
         for element, thing in enumerate(scene.things):
@@ -71,6 +80,14 @@ def read_labelled(data: Path, split: str) -> tuple[Tensor, dict[str, Tensor]]:
         labels["pattern"].append(pattern)
     stacked = {name: torch.from_numpy(np.stack(maps)) for name, maps in labels.items()}
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), stacked
+
+
+def _pixels(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except OSError as error:
+        raise DataError(f"{path.absolute()} cannot be read ({error}). {MAKE}") from error
 
 
 def pixel_accuracy(network: nn.Module, heads: nn.ModuleDict, images: Tensor, labels: dict) -> dict:
@@ -126,7 +143,8 @@ def pretrain(
     return pixel_accuracy(network, heads, val_images, val_labels)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the data are not there (one line says what to do)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data/refshapes"))
     parser.add_argument("--out", type=Path, required=True)
@@ -134,9 +152,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = vars(parser.parse_args())
-    print(json.dumps({"val pixel accuracy": pretrain(**arguments), "torch": torch.__version__}))
+    given = vars(parser.parse_args(arguments))
+    given |= {name: given[name].expanduser() for name in ("data", "out")}
+    try:
+        accuracy = pretrain(**given)
+    except ShnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"val pixel accuracy": accuracy, "torch": torch.__version__}))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -155,7 +155,8 @@ def open_run(run: Path, resume: bool) -> None:
     Raises:
         Refused: it holds a run, and this is not to be resumed; or it cannot be written.
     """
-    holds = [name for name in ("metrics.json", "last", "last.old") if (run / name).exists()]
+    # A folder that a crash left unfinished (step-000500.new) is none to go on with.
+    holds = [path.name for name in ("metrics.json", "last/step-*[0-9]") for path in run.glob(name)]
     if holds and not resume:
         raise Refused(
             f"{run} holds a run already ({holds[0]}): go on with it (make train RESUME=1 "

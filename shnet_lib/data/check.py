@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from shnet_lib.data import DataError, Expression, read_expressions, splits_of
+from shnet_lib.data.images import warn_of_turned
 
 
 def summary(split: str, expressions: list[Expression]) -> str:
@@ -31,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         for split in splits_of(options.dataset):
-            print(summary(split, read_expressions(options.data, options.dataset, split)))
+            expressions = read_expressions(options.data, options.dataset, split)
+            print(summary(split, expressions))
+            warn_of_turned(expression.image_path for expression in expressions)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2

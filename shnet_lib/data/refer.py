@@ -11,15 +11,11 @@ A ref points to its photo by `image_id`. Its own `file_name` names no file and i
 
 from __future__ import annotations
 
-import io
-import pickle
-import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from shnet_lib.data.coco import ID, Instances, check_segmentation, rasterize
 from shnet_lib.data.errors import (
@@ -31,6 +27,7 @@ from shnet_lib.data.errors import (
     require_text,
 )
 from shnet_lib.data.expression import Expression
+from shnet_lib.data.plain_pickle import load_plain
 
 
 @dataclass(frozen=True)
@@ -73,30 +70,6 @@ REF = {"ref_id": ID, "ann_id": ID, "image_id": ID, "split": str, "sentences": li
 SENTENCE = {"sent_id": ID, "sent": str}
 
 
-# The parts of a pickle that make lists, dicts, tuples, numbers and strings, in every protocol.
-# PUT (p, r) names the place in a table at which a value is kept, and the table is made that large:
-# eleven bytes could ask for gigabytes, so a place has at most seven digits or three bytes.
-PLAIN = re.compile(
-    rb"""(?s: [(\])}aesuldtN012\x85-\x89\x94]
-      | [Kqh\x80]. | M.. | [Jj].{4} | r...\x00 | [G\x95].{8}
-      | [ILFSV][^\n]*\n | g\d+\n | p\d{1,7}\n )*+""",
-    re.VERBOSE,
-)
-COUNTED = {  # opcodes followed by a length of so many bytes, and then by so many bytes of content
-    **dict.fromkeys(b"U\x8cC\x8a", 1),
-    **dict.fromkeys(b"XTB\x8b", 4),
-    **dict.fromkeys(b"\x8d\x8e", 8),
-}
-STOP, NAMES_A_CLASS = ord("."), b"ci\x93"
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dicts, numbers and strings; a pickle that asks for anything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a refs file never needs")
-
-
 def load_refs(path: Path, remedy: str = "Fetch the file again from a place you trust.") -> list:
     """The pickled list in a refs file, without running anything that a hostile pickle may hold.
 
@@ -105,40 +78,13 @@ def load_refs(path: Path, remedy: str = "Fetch the file again from a place you t
     memory than its values take, or is no list.
     """
     require_file(path, remedy)
-    content = path.read_bytes()
     try:
-        _require_plain(content)
-        try:
-            refs = _PlainUnpickler(io.BytesIO(content), encoding="ASCII").load()
-        except UnicodeDecodeError:
-            refs = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+        refs = load_plain(path.read_bytes())
     except Exception as error:  # a damaged pickle can raise nearly every kind of error
         raise DataError(f"{path.absolute()}: not a refs file ({error}). {remedy}") from error
     if not isinstance(refs, list):
         raise DataError(f"{path.absolute()}: holds a {type(refs).__name__}, not a list. {remedy}")
     return refs
-
-
-def _require_plain(content: bytes) -> None:
-    """Raise UnpicklingError unless a pickle is PLAIN and COUNTED up to its end.
-
-    Where it names a class or a function, nothing is raised: the unpickler stops there, and it can
-    say the name.
-    """
-    position = 0
-    while True:
-        position = PLAIN.match(content, position).end()
-        if position >= len(content):
-            raise pickle.UnpicklingError("it is cut short")
-        opcode = content[position]
-        if opcode == STOP or opcode in NAMES_A_CLASS:
-            return
-        if opcode not in COUNTED:
-            raise pickle.UnpicklingError(
-                f"at byte {position} stands {bytes([opcode])!r}, which a refs file never needs"
-            )
-        start = position + 1 + COUNTED[opcode]
-        position = start + int.from_bytes(content[position + 1 : start], "little")
 
 
 def find_layout(dataset: str, split: str) -> Layout:

@@ -16,16 +16,12 @@ from pathlib import Path
 from accelerate import PartialState
 from tqdm import tqdm
 
-from shnet_lib.data import DataError
-from shnet_lib.model.backbone import WeightsError
-from shnet_lib.training.checkpoint import CheckpointError
-from shnet_lib.training.config import PRESETS, ConfigError, configure, parse_settings
+from shnet_lib.errors import ShnetError
+from shnet_lib.training.config import PRESETS, configure, parse_settings
 from shnet_lib.training.interruption import how_to_go_on
 from shnet_lib.training.run import run
 
 INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
-KNOWN_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError)  # of files and settings
-KNOWN_ERRORS += (FloatingPointError, MemoryError)  # of the training itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides["dataset"] = given.dataset
         config = configure(given.preset, **overrides)
         report = run(config, given.data, given.run, given.resume).report
-    except KNOWN_ERRORS as error:
+    except ShnetError as error:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         if PartialState().is_main_process:
-            say(how_to_go_on(given.run))
+            say(how_to_go_on(given.run.expanduser()))
         return INTERRUPTED
     if PartialState().is_main_process:
         print(json.dumps(report))

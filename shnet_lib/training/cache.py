@@ -10,19 +10,21 @@ It saves the decoding and the resizing: docs/performance.md says when that pays.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file
+from shnet_lib.training.config import ConfigError
+from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, read
 
 
 class Photos(Dataset):
@@ -47,24 +49,26 @@ def cache_levels(
     dataset: ReferringDataset,
     workers: int = 0,
     batch_size: int = 32,
-    free_memory: Callable[[], int] = lambda: psutil.virtual_memory().available,
+    free_memory: Callable[[], int] = free_memory,
 ) -> list[Tensor]:
     """Three float16 tensors (images, C_l, h_l, w_l): what `dataset.levels` takes.
 
     Half precision keeps 11 bits of each feature. Every process of a run keeps its own copy.
 
     Raises:
-        MemoryError: the features are larger than the free memory; told before they are made.
-        ValueError: a feature is beyond float16's range.
+        OutOfMemory: the features are larger than the free memory; told before they are made.
+        ConfigError: a feature is beyond float16's range.
     """
     device = next(backbone.parameters()).device
-    loader = DataLoader(Photos(dataset), batch_size=batch_size, num_workers=workers)
+    loader = make_loader(Photos(dataset), workers, batch_size=batch_size)
     levels: list[Tensor] = []
     row = 0
-    for images in tqdm(loader, desc="features of every image", leave=False):
+    for images in tqdm(
+        read(loader), total=len(loader), desc="features of every image", leave=False
+    ):
         made = [level.half().cpu() for level in backbone(images.to(device))]
         if not all(torch.isfinite(level).all() for level in made):
-            raise ValueError("a feature is beyond float16's range: set cache_features=False")
+            raise ConfigError("a feature is beyond float16's range: set cache_features=False")
         if not levels:
             levels = _room_for(made, len(loader.dataset), free_memory())
         for level, part in zip(levels, made, strict=True):
@@ -77,7 +81,7 @@ def _room_for(made: list[Tensor], images: int, free: int) -> list[Tensor]:
     """Empty tensors for all images, shaped after the features of the first few."""
     needed = sum(level[0].nbytes for level in made) * images
     if needed > free:
-        raise MemoryError(
+        raise OutOfMemory(
             f"the features of {images} images take {needed / 1e9:.3g} GB, "
             f"{free / 1e9:.3g} GB are free: set cache_features=False"
         )
@@ -92,15 +96,28 @@ def cache_images(dataset: ReferringDataset, folder: Path, workers: int = 0) -> P
 
     Raises:
         DataError: a photo cannot be read.
-        OSError: the disk is full.
+        ConfigError: the folder cannot be written, or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"photos-{dataset.image_size}-{_which_photos(dataset)}.npy"
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            with whole_file(path) as new:
-                _write_photos(dataset, new, workers)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                with whole_file(path) as new:
+                    _write_photos(dataset, new, workers)
+    except OSError as error:
+        needed = len(dataset.image_paths) * 3 * dataset.image_size**2
+        raise ConfigError(
+            f"cache_images = {folder}: {path.name} could not be written there ({error}). It takes "
+            f"{needed:,} bytes{_free(folder)}: name another folder, or set cache_images=none"
+        ) from error
     return path
+
+
+def _free(folder: Path) -> str:
+    """How much room there is, as far as it can be known."""
+    there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
+    return f", and {shutil.disk_usage(there).free:,} are free" if there else ""
 
 
 def _which_photos(dataset: ReferringDataset) -> str:
@@ -117,8 +134,8 @@ def _write_photos(dataset: ReferringDataset, path: Path, workers: int) -> None:
     size = dataset.image_size
     photos = Photos(dataset, ResizeTogether((size, size), antialias=True))
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(photos), 3, size, size)}
-    loader = DataLoader(photos, batch_size=16, num_workers=workers)
+    loader = make_loader(photos, workers, batch_size=16)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in tqdm(loader, desc="resized photos", leave=False):
+        for batch in tqdm(read(loader), total=len(loader), desc="resized photos", leave=False):
             file.write(batch.numpy().tobytes())

@@ -15,6 +15,7 @@ anew and a random one, which exist nowhere else, travel inside.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,8 @@ def load_shnet(
     card = read_json(folder / "card.json", {})
     state = read_weights(folder / "model.safetensors")
 
-    source = "later" if backbone["included"] else backbone_weights or backbone["weights"]
+    here = backbone_weights or backbone["weights"]
+    source = "later" if backbone["included"] else os.path.expanduser(here)
     network = SHNet(
         replace(config.model, backbone_weights=source), len(vocabulary), state.get(EMBEDDING)
     )

@@ -7,6 +7,8 @@
 A name that does not exist, a value of the wrong type or out of range: each is a `ConfigError`.
 """
 
+import math
+import os
 import shlex
 import types
 from collections.abc import Iterable, Mapping
@@ -21,6 +23,12 @@ from shnet_lib.model.shnet import PAPER, ModelConfig, unread
 # What a run computes does not depend on these: files may have moved, and a resumed run proves by
 # other means that the backbone is the same, and has its word vectors from its checkpoint.
 SAME_RESULT = ("workers", "cache_images", "recompute", "glove", "model.backbone_weights")
+
+COUNTS = (
+    "steps", "epochs", "batch_size", "accumulate", "expressions_per_image", "max_words",
+    "min_count", "evaluate_every", "patience",
+)  # fmt: skip
+PATHS = ("glove", "start_from", "cache_images", "model.backbone_weights")
 
 
 class ConfigError(ShnetError):
@@ -71,22 +79,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("set exactly one of steps and epochs: they say the same thing")
-        at_least_one = (
-            "steps epochs batch_size accumulate expressions_per_image max_words min_count "
-            "evaluate_every patience"
-        )
-        for name in at_least_one.split():
+        for name, value in _flat(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} = {value}: it has to be a finite number")
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} = {value}: it is a count, at least 1")
         for name in ("weight_decay", "decay_power", "workers", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it cannot be negative")
+        if self.seed >= 2**31:
+            raise ConfigError(f"seed = {self.seed}: numpy takes none as large; stay below 2**31")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate = {self.learning_rate}: it has to be above 0")
-        if not 0 <= self.grayscale_probability <= 1:
+        for name, value in _flat(self).items():
+            if name.endswith(("dropout", "probability")) and not 0 <= value <= 1:
+                raise ConfigError(f"{name} = {value}: it lies between 0 and 1")
+        if min(self.model.decoder_widths) < 1:
             raise ConfigError(
-                f"grayscale_probability = {self.grayscale_probability}: it lies between 0 and 1"
+                f"model.decoder_widths = {self.model.decoder_widths}: each is a count, at least 1"
             )
         if self.cache_features and self.grayscale_probability > 0:
             raise ConfigError(
@@ -243,7 +255,9 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _build(values: Mapping[str, Any]) -> TrainConfig:
-    """Dotted names and checked values -> TrainConfig."""
+    """Dotted names and checked values -> TrainConfig. In a path, ~ is the home folder."""
+    paths = {name: os.path.expanduser(values[name]) for name in PATHS if values.get(name)}
+    values = {**values, **paths}
     inner = {name[6:]: value for name, value in values.items() if name.startswith("model.")}
     outer = {name: value for name, value in values.items() if not name.startswith("model.")}
     try:

@@ -2,9 +2,9 @@
 
 "original": at the size of each photo, against its untouched mask. Probabilities are resized, not
     thresholded masks. This is the number to quote.
-"released": as the authors' released code does, to show beside it: everything at 160 x 160,
-    threshold 0.40, and the true mask resized bilinearly and then taken > 0. That dilates the mask,
-    thin and small objects most, so that the two numbers do not compare.
+"released": as the authors' released code does, to show beside it: everything at 160 x 160, resized
+    bilinearly with aligned corners and no antialiasing; threshold 0.40; the true mask then taken
+    > 0. That dilates the mask, thin and small objects most, so that the two numbers do not compare.
 """
 
 from collections import Counter
@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.files import write_table
+from shnet_lib.training.config import ConfigError, TrainConfig
+from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]
@@ -58,11 +59,11 @@ def evaluate(
             (0.5, or 0.4 for "released") where None.
 
     Raises:
-        ValueError: there is no such protocol.
+        ConfigError: there is no such protocol.
         RuntimeError: an expression was measured twice or not at all.
     """
     if protocol not in THRESHOLD:
-        raise ValueError(f"there is no protocol {protocol!r}; there are: {', '.join(THRESHOLD)}")
+        raise ConfigError(f"there is no protocol {protocol!r}; there are: {', '.join(THRESHOLD)}")
     limit = THRESHOLD[protocol] if threshold is None else threshold
     rank = accelerator.process_index if accelerator else 0
     world = accelerator.num_processes if accelerator else 1
@@ -70,11 +71,13 @@ def evaluate(
     sampler = ImageBatchSampler(
         dataset, batch_size * world, batch_size, training=False, rank=rank, world=world
     )
-    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+    loader = make_loader(dataset, workers, batch_sampler=sampler, collate_fn=collate)
 
     rows: list[dict[str, Any]] = []
     with evaluating(network), torch.no_grad():
-        for batch in tqdm(loader, desc="evaluating", leave=False, disable=rank > 0):
+        for batch in tqdm(
+            read(loader), total=len(loader), desc="evaluating", leave=False, disable=rank > 0
+        ):
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)
@@ -83,6 +86,12 @@ def evaluate(
     intersection = torch.tensor([row["intersection"] for row in rows])
     union = torch.tensor([row["union"] for row in rows])
     return Evaluation(summarize(intersection, union), rows)
+
+
+def forward_size(config: TrainConfig, accelerator: Accelerator | None) -> int:
+    """Expressions that each process takes at once in training: more might not fit its memory."""
+    processes = accelerator.num_processes if accelerator else 1
+    return config.batch_size // (config.accumulate * processes)
 
 
 @contextmanager
@@ -118,16 +127,17 @@ def compare_released(
     mask_logits: Tensor, target: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
     """(S, S) logits against the (H, W) bool mask, both at 160 x 160 -> pixels I, pixels U."""
+    logits = resize_plane(mask_logits, RELEASED_SIZE, align_corners=True)
+    dilated = (
+        resize_plane(target, RELEASED_SIZE, align_corners=True) > 0
+    )  # one pixel of four will do
+    return intersection_and_union(torch.sigmoid(logits) > threshold, dilated)
 
-    prediction = torch.sigmoid(resize_plane(mask_logits, RELEASED_SIZE)) > threshold
-    dilated = resize_plane(target, RELEASED_SIZE) > 0  # one pixel of four is enough
-    return intersection_and_union(prediction, dilated)
 
-
-def resize_plane(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """(h, w) of any type -> float32 of this size, between the pixels' middles (bilinear)."""
+def resize_plane(plane: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """(h, w) of any type -> float32 of this size, bilinear, without antialiasing."""
     plane = plane.float()[None, None]
-    return F.interpolate(plane, size=size, mode="bilinear", align_corners=False)[0, 0]
+    return F.interpolate(plane, size=size, mode="bilinear", align_corners=align_corners)[0, 0]
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

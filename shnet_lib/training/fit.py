@@ -1,7 +1,6 @@
 """Training, section 4.2: AdamW, polynomial decay, binary cross-entropy on every pixel.
 
-`fit` keeps the run's folder and calls `train`, which is the loop; what stands below it are its
-parts, in the order of their use.
+`fit` is the whole of it; what stands below are its parts, in the order of their use.
 """
 
 import math
@@ -24,6 +23,7 @@ from tqdm.auto import tqdm
 from shnet_lib.data import Expression
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
+from shnet_lib.errors import ShnetError
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
@@ -33,9 +33,9 @@ from shnet_lib.training.checkpoint import (
     start_from,
 )
 from shnet_lib.training.config import TrainConfig
-from shnet_lib.training.evaluate import evaluate, to_device
+from shnet_lib.training.evaluate import evaluate, forward_size, to_device
 from shnet_lib.training.interruption import way_on
-from shnet_lib.training.meter import Meter
+from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
@@ -52,6 +52,10 @@ from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
 
 FUSED_ADAMW = ("cpu", "cuda", "mps")  # the devices that have it
 READ_EVERY = 10  # steps whose figures stay on the device: reading one waits for all of its work
+
+
+class Diverged(ShnetError, FloatingPointError):
+    """The loss or a weight is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -86,125 +90,130 @@ def fit(
         CheckpointError: the folder holds a run already and `resume` is False; or there is nothing
             to resume, or it belongs to other settings, other words or another number of processes;
             or another run is at work in the folder; or the disk is full.
-        FloatingPointError: the loss or a weight became infinite or NaN. The last good state stays
-            on disk.
+        Diverged: the loss or a weight became infinite or NaN. The last good state stays on disk.
         ConfigError: the batch cannot be shared by the processes, or GloVe's file is not named.
-        MemoryError: the GPU's memory, or the one for cached features, does not suffice.
+        DataError, WeightsError: a file that the settings name is missing or damaged.
+        OutOfMemory: the memory of the machine, or of the GPU, does not suffice.
+        LoaderError: the processes that read images have too little shared memory, or died.
         Interrupted: Ctrl-C; the run can be resumed from its last evaluation.
     """
     accelerator = make_accelerator(config)
     run_folder = Path(run_folder).expanduser()
     with alone_in(run_folder, accelerator), way_on(config, run_folder):
-        return train(config, data, run_folder, resume, on_evaluation, accelerator)
+        set_seed(config.seed)
+        texts = (expression.text for expression in data[config.train_split])
+        vocabulary = Vocabulary.from_texts(texts, config.min_count, config.keep_numbers)
+        open_folder(run_folder, config, vocabulary, resume, accelerator)
+        network = make_network(config, vocabulary, run_folder, resume, accelerator)
+        train_set = make_dataset(config, data[config.train_split], vocabulary, network.backbone)
+        val_set = make_dataset(config, data[config.val_split], vocabulary, network.backbone, True)
+        batches = MicroBatches(
+            config, train_set, accelerator.process_index, accelerator.num_processes
+        )
+        steps = config.steps or config.epochs * batches.steps_per_epoch
+        evaluate_every = config.evaluate_every or batches.steps_per_epoch
+        optimizer = make_optimizer(network, config, accelerator.device)
+        if config.recompute:
+            recompute_activations(network)
+        model, optimizer = accelerator.prepare(network, optimizer)
+        set_seed(config.seed, device_specific=True)  # each process drops its own features
+
+        checkpoints = Checkpoints(run_folder, config, vocabulary, network, optimizer, accelerator)
+        progress = checkpoints.load() if resume else Progress()
+        step = progress.step
+        batches.first_step, batches.last_step = step, steps
+        loader = make_loader(
+            train_set,
+            config.workers,
+            batch_sampler=batches,
+            collate_fn=collate,
+            pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # its own: loading draws none of training's numbers
+        )
+        bar = tqdm(
+            total=steps, initial=step, desc="training", disable=not accelerator.is_main_process
+        )
+
+        model.train()
+        began = time.monotonic() - progress.seconds
+        meter = Meter(train_set, batches.batch_size)
+        for micro_batches in in_groups(loader, config.accumulate):
+            if config.patience and progress.without_gain >= config.patience:
+                break
+            set_learning_rate(optimizer, learning_rate(config, step, steps))
+            figures = train_step(model, micro_batches, accelerator, config)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            meter.add(step, figures, expressions_in(micro_batches))
+            evaluating = step % evaluate_every == 0 or step == steps
+            if len(meter.unread) == READ_EVERY or evaluating:
+                bar.set_postfix(meter.read(), refresh=False)
+            bar.update()
+            if not evaluating:
+                continue
+
+            if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+                stop("a weight is not finite", step, expressions_in(micro_batches), train_set)
+            row = {
+                "step": step,
+                "epoch": step / batches.steps_per_epoch,
+                "learning_rate": learning_rate(config, step, steps),
+                **meter.over_processes(accelerator).read(),
+            }
+            share_buffers(network, accelerator)
+            size = forward_size(config, accelerator)
+            metrics = evaluate(
+                network, val_set, accelerator, batch_size=size, workers=config.workers
+            ).metrics
+            row |= {f"val_{name}": value for name, value in metrics.items()}
+            progress.add(row | {"seconds": time.monotonic() - began})
+            checkpoints.save(progress)
+            if on_evaluation and accelerator.is_main_process:
+                on_evaluation(progress.history)
+            meter = Meter(train_set, batches.batch_size)
+        bar.close()
+
+        network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        best = network_folder(run_folder / "best")
+        load_weights_into(network, best, config)
+        card = read_json(best / "card.json", {})
+        trained = TrainedSHNet(network.eval(), vocabulary, config, card)
+        return FitResult(progress.history, progress.best, progress.seconds, trained, accelerator)
 
 
-def train(
+def make_network(
     config: TrainConfig,
-    data: Mapping[str, Sequence[Expression]],
+    vocabulary: Vocabulary,
     run_folder: Path,
     resume: bool,
-    on_evaluation: Callable[[list[dict[str, Any]]], None] | None,
     accelerator: Accelerator,
-) -> FitResult:
-    """What `fit` does, in a folder that no other run writes into."""
-    set_seed(config.seed)
-    train_texts = (expression.text for expression in data[config.train_split])
-    vocabulary = Vocabulary.from_texts(train_texts, config.min_count, config.keep_numbers)
-    open_folder(run_folder, config, vocabulary, resume, accelerator)
+) -> SHNet:
+    """The network before the first step, or one that waits for the weights of a checkpoint.
 
+    Raises:
+        ConfigError, DataError, WeightsError, CheckpointError: a file that the settings name is
+            missing, damaged, or of another network.
+    """
     if resume:
-        vectors = saved_word_vectors(run_folder)
-    else:
-        require_files(config, vocabulary)
-        vectors = read_word_vectors(config, vocabulary, accelerator)
+        network = SHNet(config.model, len(vocabulary), saved_word_vectors(run_folder))
+        return network.to(accelerator.device)
+    require_files(config, vocabulary)
+    vectors = read_word_vectors(config, vocabulary, accelerator)
     network = SHNet(config.model, len(vocabulary), vectors)
-    if config.start_from is not None and not resume:
+    if config.start_from is not None:
         start_from(network, Path(config.start_from))
-    network = network.to(accelerator.device)
-    train_set = make_dataset(config, data[config.train_split], vocabulary, network.backbone)
-    val_set = make_dataset(config, data[config.val_split], vocabulary, network.backbone, True)
-    batches = MicroBatches(config, train_set, accelerator.process_index, accelerator.num_processes)
-    steps = config.steps or config.epochs * batches.steps_per_epoch
-    evaluate_every = config.evaluate_every or batches.steps_per_epoch
+    return network.to(accelerator.device)
 
-    optimizer = AdamW(
+
+def make_optimizer(network: SHNet, config: TrainConfig, device: torch.device) -> AdamW:
+    """AdamW on all weights but the frozen ones (section 4.2)."""
+    return AdamW(
         [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
-        fused=accelerator.device.type in FUSED_ADAMW,
+        fused=device.type in FUSED_ADAMW,
     )
-    if config.recompute:
-        recompute_activations(network)
-    model, optimizer = accelerator.prepare(network, optimizer)
-    set_seed(config.seed, device_specific=True)  # each process drops its own features
-
-    checkpoints = Checkpoints(run_folder, config, vocabulary, network, optimizer, accelerator)
-    progress = checkpoints.load() if resume else Progress()
-    step = progress.step
-    batches.first_step, batches.last_step = step, steps
-    loader = DataLoader(
-        train_set,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=config.workers,
-        pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator(),  # its own, so that loading draws none of training's numbers
-    )
-    bar = tqdm(total=steps, initial=step, desc="training", disable=not accelerator.is_main_process)
-
-    model.train()
-    began = time.monotonic() - progress.seconds
-    meter = Meter()
-    unread: list[tuple[tuple[Tensor, ...], list[int]]] = []  # steps: figures, expressions
-    for micro_batches in in_groups(loader, config.accumulate):
-        if config.patience and progress.without_gain >= config.patience:
-            break
-        set_learning_rate(optimizer, learning_rate(config, step, steps))
-        figures = train_step(model, micro_batches, accelerator, config)
-        optimizer.step()
-        optimizer.zero_grad()
-        step += 1
-        unread.append((figures, _expressions_in(micro_batches)))
-        evaluating = step % evaluate_every == 0 or step == steps
-        if len(unread) == READ_EVERY or evaluating:
-            for number, read in enumerate(read_figures([each[0] for each in unread])):
-                if not math.isfinite(read[0]):
-                    bad = step + 1 - len(unread) + number
-                    _stop(f"the loss is {read[0]}", bad, unread[number][1], train_set)
-                meter.add(*read, batches.batch_size)
-            bar.set_postfix(meter.read(), refresh=False)
-            unread.clear()
-        bar.update()
-        if not evaluating:
-            continue
-
-        if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
-            _stop("a weight is not finite", step, _expressions_in(micro_batches), train_set)
-        row = {
-            "step": step,
-            "epoch": step / batches.steps_per_epoch,
-            "learning_rate": learning_rate(config, step, steps),
-            **meter.over_processes(accelerator).read(),
-        }
-        _share_buffers(network, accelerator)
-        result = evaluate(
-            network, val_set, accelerator, batch_size=config.batch_size, workers=config.workers
-        )
-        row |= {f"val_{name}": value for name, value in result.metrics.items()}
-        row["seconds"] = time.monotonic() - began
-        progress.add(row)
-        checkpoints.save(progress)
-        if on_evaluation and accelerator.is_main_process:
-            on_evaluation(progress.history)
-        meter = Meter()
-    bar.close()
-
-    network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    best = network_folder(run_folder / "best")
-    load_weights_into(network, best, config)
-    card = read_json(best / "card.json", {})
-    trained = TrainedSHNet(network.eval(), vocabulary, config, card)
-    return FitResult(progress.history, progress.best, progress.seconds, trained, accelerator)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -224,7 +233,7 @@ def polynomial_decay(step: int, steps: int, power: float) -> float:
 
 def in_groups(loader: DataLoader, size: int) -> Iterator[tuple[dict[str, Any], ...]]:
     """The loader's batches, `size` at a time."""
-    return zip(*[iter(loader)] * size, strict=True)
+    return zip(*[read(loader)] * size, strict=True)
 
 
 def train_step(
@@ -263,26 +272,72 @@ def train_step(
     )
 
 
+class Meter:
+    """Training's figures since the last evaluation: loss, overall IoU of the batches, samples/s.
+
+    A step's figures stay on the device until `read` is called: reading one waits for all of the
+    device's work.
+    """
+
+    def __init__(self, dataset: ReferringDataset, samples_per_step: int) -> None:
+        """`samples_per_step` counts those of all processes."""
+        self.dataset, self.samples_per_step = dataset, samples_per_step
+        self.began = time.monotonic()
+        self.steps = self.loss = self.intersection = self.union = 0
+        self.unread: list[tuple[int, tuple[Tensor, ...], list[int]]] = []
+
+    def add(self, step: int, figures: tuple[Tensor, ...], indices: list[int]) -> None:
+        """What `train_step` returned in this process, and the expressions of its batch."""
+        self.unread.append((step, figures, indices))
+
+    def read(self) -> dict[str, float]:
+        """Raises Diverged where a loss is not finite."""
+        read = read_figures([figures for _, figures, _ in self.unread]) if self.unread else []
+        for (step, _, indices), (loss, intersection, union) in zip(self.unread, read, strict=True):
+            if not math.isfinite(loss):
+                stop(f"the loss is {loss}", step, indices, self.dataset)
+            self.steps += 1
+            self.loss += loss
+            self.intersection += intersection
+            self.union += union
+        self.unread.clear()
+        samples = self.steps * self.samples_per_step
+        return {
+            "loss": self.loss / self.steps,
+            "iou": self.intersection / self.union if self.union else 1.0,
+            "samples_per_second": samples / (time.monotonic() - self.began),
+        }
+
+    def over_processes(self, accelerator: Accelerator) -> "Meter":
+        """Take in the other processes' figures, of the steps that were read."""
+        if accelerator.num_processes > 1:
+            own = torch.tensor([self.loss, self.intersection, self.union], dtype=torch.float64)
+            total = accelerator.reduce(own.to(accelerator.device), "sum").tolist()
+            self.loss = total[0] / accelerator.num_processes
+            self.intersection, self.union = int(total[1]), int(total[2])
+        return self
+
+
 def read_figures(steps: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, int, int]]:
     """The loss and the pixels of some steps, all in one wait for the device."""
     columns = [torch.stack(column).tolist() for column in zip(*steps, strict=True)]
     return list(zip(*columns, strict=True))
 
 
-def _expressions_in(micro_batches: Sequence[dict]) -> list[int]:
+def expressions_in(micro_batches: Sequence[dict]) -> list[int]:
     return [i for batch in micro_batches for i in batch["expression_index"].tolist()]
 
 
-def _stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
-    """Raise FloatingPointError that says which expressions stood in the batch."""
+def stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
+    """Raise Diverged, which says which expressions stood in the batch."""
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
-    raise FloatingPointError(
+    raise Diverged(
         f"{what} at step {step}. Try a lower learning_rate or precision=no; the last good state is "
         f"on disk and can be resumed. The batch (sent_id, text): {'; '.join(texts)}"
     )
 
 
-def _share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
+def share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
     """BatchNorm's running statistics of the main process for all, as DDP does before each forward.
 
     After the last forward they differ by one batch; one network has to be measured and saved.

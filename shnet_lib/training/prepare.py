@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock, Timeout
@@ -29,12 +30,15 @@ from shnet_lib.training.checkpoint import CheckpointError, read_settings, requir
 from shnet_lib.training.config import ConfigError, TrainConfig
 from shnet_lib.training.resume import has_progress, tidy
 
+RIGHT_POOLING = ("cpu", "cuda")  # the devices on which it was tried
+
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The devices and the arithmetic of a run.
 
     Raises:
-        ConfigError: fp16 on a CPU; or several processes were started and each believes to be alone.
+        ConfigError: fp16 on a CPU; or several processes were started and each believes to be
+            alone; or the device pools wrongly.
     """
     AcceleratorState._reset_state()  # a second run in a notebook may ask for another precision
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -48,7 +52,31 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             f"{started} processes were started and each would train alone: with torchrun on a CPU, "
             "set the environment variable ACCELERATE_USE_CPU=true"
         )
+    require_right_pooling(accelerator.device)
     return accelerator
+
+
+def require_right_pooling(device: torch.device) -> None:
+    """Whether the device pools as the CPU does, to sizes that do not divide and to larger ones.
+
+    On Apple's GPUs some versions of torch give other values, without a word: pytorch/pytorch
+    issue 190064.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if device.type in RIGHT_POOLING:
+        return
+    for size, grid in ((40, 36), (20, 36), (8, 16)):
+        maps = torch.arange(size * size).sin().view(1, 1, size, size)
+        expected = F.adaptive_max_pool2d(maps, grid)
+        found = F.adaptive_max_pool2d(maps.to(device), grid).cpu()
+        if found.shape != expected.shape or not torch.equal(found, expected):
+            raise ConfigError(
+                f"this torch ({torch.__version__}) pools wrongly on the device {device.type} "
+                f"({size} x {size} to {grid} x {grid}): set the environment variable "
+                "ACCELERATE_USE_CPU=true, or install a newer torch"
+            )
 
 
 @contextmanager
@@ -58,19 +86,23 @@ def alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     The main process holds the lock for all. When it is killed, the system takes the lock away.
 
     Raises:
-        CheckpointError: another run is at work in the folder.
+        CheckpointError: another run is at work in the folder, or it cannot be written.
     """
     if not accelerator.is_main_process:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise CheckpointError(
             f"{folder.absolute()}: another run is at work in this folder. Wait for it, end it, or "
             "name another folder"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.absolute()} cannot be written ({error}): name another run folder"
         ) from error
     try:
         yield

@@ -118,6 +118,8 @@ class Checkpoints:
                 f"model.backbone_weights = {self.config.model.backbone_weights}: give it the file "
                 f"that it was begun with (fingerprint {document['backbone']})"
             )
+        best = step_folder(self.folder / "best", document["best"]["step"])
+        read_json(best / "card.json", {})  # else the run would end without its result
         fill_network(self.network, read_weights(last / "network.safetensors"), self.config, last)
         self._load_optimizer(last / "optimizer.safetensors")
         if self.accelerator.scaler is not None:

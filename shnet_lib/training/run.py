@@ -16,8 +16,9 @@ from shnet_lib.data import Expression, read_expressions, splits_of
 from shnet_lib.files import write_json
 from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_json
 from shnet_lib.training.config import TrainConfig
-from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, save_rows
+from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size, save_rows
 from shnet_lib.training.fit import FitResult, fit
+from shnet_lib.training.limits import enough_memory
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def run(
         DataError: a file of any split is missing or damaged; told before the training begins.
         And what `fit` raises.
     """
+    run_folder = Path(run_folder).expanduser()
     expressions = read_splits(config, data)
     fitted = fit(config, expressions, run_folder, resume, on_evaluation)
     evaluations = evaluate_splits(fitted.trained, expressions, accelerator=fitted.accelerator)
@@ -60,8 +62,10 @@ def read_splits(config: TrainConfig, data: Path) -> dict[str, list[Expression]]:
     Raises:
         DataError: a file of any split is missing or damaged.
     """
+    data = Path(data).expanduser()
     splits = dict.fromkeys((config.train_split, config.val_split, *unseen_splits(config.dataset)))
-    return {split: read_expressions(Path(data), config.dataset, split) for split in splits}
+    with enough_memory(config):
+        return {split: read_expressions(data, config.dataset, split) for split in splits}
 
 
 def unseen_splits(dataset: str) -> list[str]:
@@ -75,18 +79,23 @@ def evaluate_splits(
     protocol: Protocol = "original",
     accelerator: Accelerator | None = None,
 ) -> dict[str, Evaluation]:
-    """An evaluation of every unseen split of the data set the network was trained on."""
+    """An evaluation of every unseen split of the data set the network was trained on.
+
+    Raises:
+        OutOfMemory: the memory of the machine, or of the GPU, does not suffice.
+    """
     config = trained.config
     evaluations = {}
-    for split in unseen_splits(config.dataset):
-        evaluations[split] = evaluate(
-            trained.network,
-            trained.evaluation_set(expressions[split]),
-            accelerator,
-            protocol,
-            batch_size=config.batch_size,
-            workers=config.workers,
-        )
+    with enough_memory(config):
+        for split in unseen_splits(config.dataset):
+            evaluations[split] = evaluate(
+                trained.network,
+                trained.evaluation_set(expressions[split]),
+                accelerator,
+                protocol,
+                batch_size=forward_size(config, accelerator),
+                workers=config.workers,
+            )
     return evaluations
 
 
@@ -112,7 +121,7 @@ def write_report(
     run_folder: Path, report: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
 ) -> None:
     """metrics.json; a table with one row an expression for each split; the network's card."""
-    run_folder = Path(run_folder)
+    run_folder = Path(run_folder).expanduser()
     write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():
         save_rows(evaluation.rows, run_folder / f"expressions-{split}.csv")

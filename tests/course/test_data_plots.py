@@ -70,8 +70,8 @@ def test_data_sets_are_found_where_their_annotations_lie(data: Path, tmp_path: P
     assert list(found)[0] == "refshapes-unc"
 
 
-def test_real_photos_are_shown_too(refer_real: Path) -> None:
-    found = find_data_sets([refer_real])
+def test_photos_are_shown_too(photo_data: Path) -> None:
+    found = find_data_sets([photo_data])
     assert set(found) == {"unc", "unc+", "gref"}
     photo, _, mask = draw_example(found["gref"], "gref", "val", 0).axes
     shape = np.asarray(photo.images[0].get_array()).shape

@@ -1,7 +1,7 @@
 """The small backbone's pre-training: true labels, the same weights for the same seed."""
 
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,11 +124,20 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data, tmp_
     assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
 
 
-def test_the_command_says_how_good_it_is(data, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("gone", ["refshapes/scenes.json", "refshapes/instances.json", "images"])
+def test_without_data_it_says_in_one_line_how_to_make_them(data, tmp_path, capsys, gone) -> None:
+    there = shutil.copytree(data, tmp_path / "data")
+    (there / gone).rename(there / "gone")
+    assert main(["--data", str(there), "--out", str(tmp_path / "out"), "--steps", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert str(there / gone) in said and ("make data" in said or "refgen.refshapes" in said)
+
+
+def test_the_command_says_how_good_it_is(data, tmp_path, capsys) -> None:
     out = tmp_path / "backbone.safetensors"
     arguments = ["--data", str(data), "--out", str(out), "--steps", "2", "--batch-size", "2"]
-    monkeypatch.setattr(sys, "argv", ["pretrain", *arguments])
-    main()
+    assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(report["val pixel accuracy"]) == {"kind", "colour", "pattern"}
     assert report["torch"] == torch.__version__

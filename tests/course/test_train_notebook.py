@@ -142,17 +142,23 @@ def test_a_kernel_that_dies_is_told(ran):
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("left", ["metrics.json", "last", "last.old"])
+@pytest.mark.parametrize("left", ["metrics.json", "last/step-000500"])
 def test_a_second_run_in_the_folder_is_refused_before_anything_is_touched(ran, tmp_path, left):
     assert ran(REPORT)[0] == 0
     run = tmp_path / "run"
+    (run / left).parent.mkdir(exist_ok=True)
     (run / "metrics.json").rename(run / left)
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     status, lines = ran(REPORT)
     assert status == 2
     (line,) = lines
-    assert line.startswith(f"error: {run} holds a run already ({left}): go on with it")
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert line.startswith(f"error: {run} holds a run already ({Path(left).name}): go on with it")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_in_which_nothing_was_finished_is_begun_anew(ran, tmp_path):
+    (tmp_path / "run" / "last" / "step-000500.new").mkdir(parents=True)
+    assert ran(REPORT)[0] == 0
 
 
 @pytest.mark.fault

@@ -251,7 +251,7 @@ def test_the_remedy_for_missing_refshapes_works(tmp_path: Path) -> None:
     program, *arguments = re.search("`(.*)`", str(caught.value))[1].split()
     assert program == "python"
     few = ["--train", "2", "--val", "2", "--testA", "2", "--testB", "2"]
-    subprocess.run([sys.executable, *arguments, *few], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, *arguments, *few], cwd=ROOT, check=True, timeout=240)
     assert read_refer(tmp_path / "new", "refshapes-unc", "val")
 
 
@@ -313,6 +313,8 @@ def test_strings_of_python_2_are_read_as_latin1(tmp_path: Path) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(b"\x80\x02]U\x04caf\xe9a.")  # pickle.dumps(["caf\xe9"], 2) in Python 2
     assert load_refs(path) == ["café"]
+    path.write_bytes(b"(lp0\nS'caf\\xe9'\np1\naS'cup'\np2\na.")  # in its protocol 0
+    assert load_refs(path) == ["café", "cup"]
     path.write_bytes(b"\x80\x02]U\x03cupa.")
     assert load_refs(path) == ["cup"]
 
@@ -519,9 +521,9 @@ def test_real_splits_have_their_counts(refer_real: Path, dataset: str, split: st
             assert size == {photo.size}
 
 
-def test_every_real_mask_agrees_with_its_annotation(refer_real: Path) -> None:
+def test_every_mask_of_photos_agrees_with_its_annotation(photo_data: Path) -> None:
     """A crowd pixel by pixel; polygons by their area and box, within the outline's length."""
-    document = json.loads((refer_real / "refcoco" / "instances.json").read_text())
+    document = json.loads((photo_data / "refcoco" / "instances.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in document["images"]}
     crowds = 0
     for annotation in document["annotations"]:
@@ -539,14 +541,19 @@ def test_every_real_mask_agrees_with_its_annotation(refer_real: Path) -> None:
         rows, columns = np.nonzero(mask)
         assert columns.min() >= x - 1.5 and columns.max() <= x + width + 1.5
         assert rows.min() >= y - 1.5 and rows.max() <= y + height + 1.5
-    assert crowds == 5
+    assert crowds
 
 
-def test_a_real_mask_agrees_with_points_inside(refer_real: Path) -> None:
-    """A few real polygons, literally, on the window around them."""
-    document = json.loads((refer_real / "refcoco" / "instances.json").read_text())
-    small = [a for a in document["annotations"] if not a["iscrowd"] and 300 < a["area"] < 900]
-    for annotation in random.Random(0).sample(small, 5):
+def test_a_mask_of_photos_agrees_with_points_inside(photo_data: Path) -> None:
+    """A few polygons, literally, on the window around them."""
+    document = json.loads((photo_data / "refcoco" / "instances.json").read_text())
+    small = [
+        annotation
+        for annotation in document["annotations"]
+        if isinstance(annotation["segmentation"], list) and 300 < annotation["area"] < 900
+    ]
+    assert len(small) >= 3
+    for annotation in random.Random(0).sample(small, min(len(small), 5)):
         polygons = [
             [value - (annotation["bbox"][i % 2] // 1 - 3) for i, value in enumerate(polygon)]
             for polygon in annotation["segmentation"]

@@ -17,22 +17,25 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from training_helpers import tiny
 
+from shnet_lib.data import DataError
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD, ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import WeightsError
+from shnet_lib.model.backbone import ShapesBackbone, WeightsError
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.training import prepare
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.fit import (
     READ_EVERY,
+    Diverged,
+    Meter,
     fit,
     in_groups,
     polynomial_decay,
     read_figures,
     train_step,
 )
-from shnet_lib.training.meter import Meter
 from shnet_lib.training.prepare import MicroBatches, grayscale_some
 from shnet_lib.training.resume import last_checkpoint
 
@@ -296,6 +299,95 @@ def test_a_start_of_other_words_or_layers_is_refused(squares, tmp_path):
         fit(tiny(steps=1, start_from=str(tmp_path / "nowhere")), squares, tmp_path / "missing")
 
 
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    """Two files of weights for one small backbone."""
+    folder = tmp_path_factory.mktemp("backbones")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(ShapesBackbone().state_dict(), folder / f"{seed}.safetensors")
+    return folder
+
+
+def test_a_start_from_another_backbone_is_refused_before_the_training(squares, tmp_path, backbones):
+    """The features would be others than those its weights have learnt to read."""
+    first, second = (
+        {"model.backbone_weights": str(backbones / f"{seed}.safetensors")} for seed in (0, 1)
+    )
+    fit(tiny(steps=1, **first), squares, tmp_path / "first")
+    start = str(tmp_path / "first" / "best")
+    with pytest.raises(CheckpointError, match=r"another backbone.*set model.backbone=shapes.*0\.s"):
+        fit(tiny(steps=1, start_from=start, **second), squares, tmp_path / "second")
+    begun = fit(tiny(steps=1, start_from=start, **first), squares, tmp_path / "same")
+    loaded = load_shnet(tmp_path / "same" / "best").network
+    assert same(loaded.state_dict(), weights(begun.trained))
+
+
+def test_files_that_moved_since_stop_neither_a_start_nor_a_run_that_goes_on(
+    squares, tmp_path, backbones
+):
+    """The backbone is known by its weights, not by its path; the start is needed once."""
+
+    def at(name, **settings):
+        shutil.copy(backbones / "0.safetensors", tmp_path / name)
+        return tiny(**settings, **{"model.backbone_weights": str(tmp_path / name)})
+
+    fit(at("old.safetensors", steps=1), squares, tmp_path / "first")
+    (tmp_path / "old.safetensors").unlink()
+    settings = {"steps": 3, "evaluate_every": 1, "start_from": str(tmp_path / "first" / "best")}
+    config = at("new.safetensors", **settings)
+    whole = fit(config, squares, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(config, squares, tmp_path / "parts", on_evaluation=stop_at(1))
+
+    shutil.rmtree(tmp_path / "first")
+    (tmp_path / "new.safetensors").unlink()
+    other = tiny(**settings, **{"model.backbone_weights": str(backbones / "1.safetensors")})
+    with pytest.raises(CheckpointError, match="was trained on another backbone than .*1.safeten"):
+        fit(other, squares, tmp_path / "parts", resume=True)
+    newest = at("newest.safetensors", **settings)
+    parts = fit(newest, squares, tmp_path / "parts", resume=True)
+    assert figures(parts.history) == figures(whole.history)
+    assert same(weights(parts.trained), weights(whole.trained))
+
+
+def test_word_vectors_are_not_read_again_when_a_run_goes_on(squares, tmp_path):
+    glove = tmp_path / "glove.txt"
+    words = "the red blue one square on left right"
+    glove.write_text("".join(f"{word} {len(word)} 0.25 1\n" for word in words.split()))
+    settings = {"steps": 2, "evaluate_every": 1, "model.word_vectors": "glove"}
+    config = tiny(glove=str(glove), **settings)
+    whole = fit(config, squares, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(config, squares, tmp_path / "parts", on_evaluation=stop_at(1))
+    glove.unlink()
+    moved = tiny(glove="elsewhere.txt", **settings)
+    parts = fit(moved, squares, tmp_path / "parts", resume=True)
+    assert same(weights(parts.trained), weights(whole.trained))
+
+
+def test_missing_files_are_told_before_word_vectors_are_read(squares, tmp_path, monkeypatch):
+    """5 GB of text are minutes."""
+    glove = tmp_path / "glove.txt"
+    glove.write_text("the 1.0 2.0 3.0\n")
+
+    def read(*_arguments):
+        raise AssertionError("minutes later")
+
+    monkeypatch.setattr(prepare, "read_glove", read)
+    words = {"steps": 1, "model.word_vectors": "glove"}
+    gone = str(tmp_path / "gone")
+    for settings, error, said in (
+        ({"glove": gone}, DataError, "gone: no such file"),
+        ({"model.backbone_weights": gone}, WeightsError, "no weights at .*gone"),
+        ({"model.backbone": "resnet18", "model.backbone_weights": "shipped"}, WeightsError, "shi"),
+        ({"start_from": gone}, CheckpointError, "there is no .*gone"),
+    ):
+        config = tiny(**{"glove": str(glove)} | words | settings)
+        with pytest.raises(error, match=said):
+            fit(config, squares, tmp_path / "run")
+
+
 def corner(expression):
     """The expression, but of a single pixel that no network would look at."""
     mask = np.zeros((expression.height, expression.width), dtype=bool)
@@ -520,13 +612,18 @@ def test_half_precision_on_a_cpu_is_refused(squares, tmp_path):
         fit(tiny(steps=1, precision="fp16"), squares, tmp_path)
 
 
-def test_meter_adds_up():
-    meter = Meter()
-    meter.add(1.0, 10, 20, 8)
-    meter.add(0.5, 0, 20, 8)
+def test_meter_adds_up(squares):
+    _, _, dataset = make_network(tiny(), squares)
+    meter = Meter(dataset, samples_per_step=8)
+    meter.add(1, (torch.tensor(1.0), torch.tensor(10), torch.tensor(20)), [0])
+    meter.add(2, (torch.tensor(0.5), torch.tensor(0), torch.tensor(20)), [1])
     read = meter.read()
     assert (read["loss"], read["iou"]) == (0.75, 0.25)
     assert read["samples_per_second"] > 16
-    empty = Meter()
-    empty.add(1.0, 0, 0, 8)
-    assert empty.read()["iou"] == 0
+    assert meter.read()["loss"] == 0.75  # nothing new
+    empty = Meter(dataset, samples_per_step=8)
+    empty.add(1, (torch.tensor(1.0), torch.tensor(0), torch.tensor(0)), [0])
+    assert empty.read()["iou"] == 1  # as every measure of the course has it
+    empty.add(2, (torch.tensor(math.inf), torch.tensor(0), torch.tensor(0)), [3])
+    with pytest.raises(Diverged, match=f"inf at step 2.*{dataset.expressions[3].sent_id}"):
+        empty.read()

@@ -1,4 +1,4 @@
-"""On 80 real COCO photos: the network can learn them by heart, and a whole run goes through."""
+"""On photos: a whole run goes through, and the network can learn real ones by heart."""
 
 import json
 import os
@@ -35,6 +35,7 @@ LEARN_BY_HEART = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # a minute on a core of its own, much more on one that is shared
 def test_32_expressions_of_real_photos_are_learnt_by_heart(refer_real: Path, tmp_path) -> None:
     """A network that cannot do this has a fault: in its gradients, its masks or its measure."""
@@ -77,18 +78,18 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
     assert (run / "best").is_dir() and (run / "metrics.json").is_file()
 
 
-def test_the_command_trains_and_evaluates_every_split(refer_real: Path, tmp_path) -> None:
+def test_the_command_trains_and_evaluates_every_split(photo_data: Path, tmp_path) -> None:
     command = [sys.executable, "-m", "shnet_lib.training", "--preset", "quick"]
-    command += some_steps("unc", refer_real, tmp_path / "run")
+    command += some_steps("unc", photo_data, tmp_path / "run")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as small networks like it
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    check_report(done.stdout.splitlines()[-1], "unc", refer_real, tmp_path / "run")
+    check_report(done.stdout.splitlines()[-1], "unc", photo_data, tmp_path / "run")
     assert list(json.loads(done.stdout.splitlines()[-1]))[-3:] == ["val", "testA", "testB"]
 
 
 @pytest.mark.parametrize("dataset", ["unc+", "gref"])
-def test_the_other_data_sets_run_too(dataset: str, refer_real: Path, tmp_path, capsys) -> None:
-    assert main(some_steps(dataset, refer_real, tmp_path / "run")) == 0
+def test_the_other_data_sets_run_too(dataset: str, photo_data: Path, tmp_path, capsys) -> None:
+    assert main(some_steps(dataset, photo_data, tmp_path / "run")) == 0
     line = capsys.readouterr().out.splitlines()[-1]
-    check_report(line, dataset, refer_real, tmp_path / "run")
+    check_report(line, dataset, photo_data, tmp_path / "run")

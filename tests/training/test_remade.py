@@ -12,7 +12,12 @@ import pytest
 
 COURSE = Path(__file__).parents[2]
 DATA = COURSE / "data" / "refshapes"
-RESULTS = sorted((COURSE / "docs" / "results").glob("*.csv"))
+PARTS = ("_curves", "_families")  # of the runs in the table beside them
+RESULTS = [
+    path
+    for path in sorted((COURSE / "docs" / "results").glob("*.csv"))
+    if not path.stem.endswith(PARTS)
+]
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:

@@ -110,6 +110,9 @@ def _sitting(arguments: list[str], run: Path, accident: Accident) -> None:
 
     from shnet_lib.training.__main__ import main
 
+    # As at the command line. From the fork server a loader's worker would be that one's child: it
+    # watches its parent, so that it would outlive a killed training for ever.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ |= {"ACCELERATE_USE_CPU": "true", "TQDM_MININTERVAL": "1000"}
     torch.set_num_threads(1)
     seen = _watch(run, accident)

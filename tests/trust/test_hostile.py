@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import stat
 import struct
 import tracemalloc
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sittings import SETTINGS, write_data
 from small import (
     HEIGHT,
     PHOTOS,
@@ -42,6 +44,11 @@ from shnet_lib.data.refer import load_refs, read_refer
 from shnet_lib.data.referit import read_mat_mask
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import WeightsError, build_backbone, read_checkpoint
+from shnet_lib.training.checkpoint import CheckpointError, load_shnet
+from shnet_lib.training.config import configure, parse_settings
+from shnet_lib.training.fit import fit
+from shnet_lib.training.resume import last_checkpoint
+from shnet_lib.training.run import read_splits
 
 pytestmark = pytest.mark.hostile
 
@@ -107,6 +114,7 @@ def test_every_part_of_a_pickle_that_can_call_something(tmp_path, content):
         b"\x80\x02]r" + struct.pack("<I", 2**28) + b".",
         b"\x80\x02]r\xff\xff\xff\xff.",
         b"(lp4000000000\n.",
+        b"(lS'caf\\xe9'\np4000000000\n.",
         b"\x80\x02(\x8d" + struct.pack("<Q", 2**62) + b"x.",
         b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"]q\x00.",
         b"\x80\x02X\xff\xff\xff\xffab.",
@@ -402,3 +410,38 @@ def test_words_in_one_endless_line(tmp_path, begin):
         assert tracemalloc.get_traced_memory()[1] < 10**7
     finally:
         tracemalloc.stop()
+
+
+# What accelerate and torch give their pickles.
+PICKLES = ("custom_checkpoint_0.pkl", "optimizer.bin", "optimizer.pt", "pytorch_model.bin",
+           "random_states_0.pkl", "scaler.pt", "scheduler.bin", "sampler.bin")  # fmt: skip
+
+
+def test_a_run_that_goes_on_executes_nothing_of_its_folder(tmp_path, sentinel):
+    """Pickles stand under every name that a loader might look for; then in place of each file."""
+    settings = SETTINGS | {"steps": 4, "evaluate_every": 2}
+    config = configure("smoke", **parse_settings(f"{k}={v}" for k, v in settings.items()))
+    expressions = read_splits(config, write_data(tmp_path / "data"))
+    run = tmp_path / "run"
+
+    def stop(_history):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(config, expressions, run, on_evaluation=stop)
+    last = last_checkpoint(run)
+    hostile = pickle.dumps(Command(sentinel))
+    zipped = io.BytesIO()
+    torch.save(Command(sentinel), zipped)
+    for name in (path.name for path in last.iterdir()):
+        for content in (hostile, zipped.getvalue()):
+            copy = shutil.copytree(run, tmp_path / f"{name}-{len(content)}")
+            (last_checkpoint(copy) / name).write_bytes(content)
+            with pytest.raises(CheckpointError, match=name):
+                fit(config, expressions, copy, resume=True)
+    for folder in (run, run / "last", run / "best", last):
+        for name in PICKLES:
+            (folder / name).write_bytes(hostile)
+    fit(config, expressions, run, resume=True)
+    assert load_shnet(run / "best").card["step"] in (2, 4)
+    assert not sentinel.exists()

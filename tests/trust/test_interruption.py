@@ -163,7 +163,7 @@ def in_the_middle(whole: Path, what: int) -> Accident:
 
 def test_ctrl_c_at_the_command_line_ends_with_one_line_and_130(data, whole, tmp_path):
     run = tmp_path / "run"
-    assert sit(data, run, in_the_middle(whole, signal.SIGINT)) == 130
+    assert sit(data, run, in_the_middle(whole, signal.SIGINT)) == 130, printed(run)
     (said,) = [line for line in printed(run).splitlines() if "interrupted" in line]
     step = read_progress(run)["step"]
     assert 0 < step < STEPS and f"goes on after step {step}, its last evaluation" in said
@@ -267,7 +267,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(data, whole, tmp_path):
 def test_a_file_that_the_system_lets_grow_no_further(data, whole, tmp_path):
     """A quota, a limit: the same, in an error of another kind; without a disk to mount."""
     run = tmp_path / "run"
-    assert sit(data, run, in_the_middle(whole, signal.SIGINT)) == 130
+    assert sit(data, run, in_the_middle(whole, signal.SIGINT)) == 130, printed(run)
     step = read_progress(run)["step"]
     limit = (last_checkpoint(whole) / "network.safetensors").stat().st_size // 2
     require_full(data, run, step, Accident(file_bytes=limit, told=True))
