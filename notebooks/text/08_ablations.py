@@ -220,7 +220,7 @@ for row in ("SHNet", "baseline"):
 # - On RefShapes SFM and HCAM help together and not alone, and Conv3D does as well as HCAM.
 # - A minute of training ranks nothing.
 #
-# More seeds or rows: `python -m shnet_lib.training.ablations --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
+# More seeds or rows: `shnet ablate --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
 #
 # Practise: [the exercises of this lesson](../exercises/08_ablations_ex.ipynb).
 #

@@ -1,17 +1,19 @@
-"""python -m refgen.photos --instances instances.json --photos FOLDER --out DATA"""
+"""shnet data make photos --instances instances.json --photos FOLDER --out DATA"""
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from shnet_lib.data.errors import DataError
 
 from .write import Settings, generate
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where something is wrong; one line says what."""
     parser = argparse.ArgumentParser(
-        prog="python -m refgen.photos",
+        prog="shnet data make photos",
         description="Make referring phrases for photos from COCO-format instance annotations; does "
         "nothing if the folder already holds them.",
     )
@@ -31,7 +33,7 @@ def main() -> int:
         help='JSON of annotation ids by label, {"man": [...], "woman": [...], "boy": [...], '
         '"girl": [...]}; without it people are only called persons',
     )
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.variants < 1 or asked.workers < 1:
         parser.error("variants and workers are counts, at least 1")
     settings = Settings(asked.instances, asked.photos, asked.variants, asked.seed, asked.people)
@@ -40,7 +42,7 @@ def main() -> int:
         report = generate(settings, asked.out, asked.workers)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     for split, counts in report.items():
         print(
             f"{split}: {counts['photos']} photos, {counts['pictures']} pictures, "

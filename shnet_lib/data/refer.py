@@ -239,7 +239,7 @@ def how_to_get(dataset: str, data: Path) -> str:
             "and images/; docs/own_data.md shows how to make them."
         )
     if layout.folder == "refshapes":
-        return f"RefShapes is generated: run `python -m refgen.refshapes --out {data}`."
+        return f"RefShapes is generated: run `shnet data make refshapes --out {data}`."
     if dataset == "photos":
         return (
             "Its phrases are made from photos and a COCO-format instance file: run `python -m "

@@ -167,8 +167,7 @@ class TrainConfig:
             if usual[name] != value and name not in no_say
         ]
         settings = f" --set {' '.join(changed)}" if changed else ""
-        module = "python -m shnet_lib.training"
-        return f"{module} --preset {preset} --dataset {self.dataset}{settings}"
+        return f"shnet train --preset {preset} --dataset {self.dataset}{settings}"
 
 
 def configure(preset: str, **overrides: Any) -> TrainConfig:

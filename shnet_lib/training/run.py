@@ -1,6 +1,6 @@
 """A whole run: read the data, train, evaluate every other split, write the figures down.
 
-Notebook 10 and `python -m shnet_lib.training` both call this.
+Notebook 10 and `shnet train` both call this.
 """
 
 import platform

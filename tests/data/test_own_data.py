@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from shnet_lib.command import main
 from shnet_lib.data import DataError, read_expressions, splits_of
-from shnet_lib.data.check import main as check
 from shnet_lib.data.refer import DATASETS
 
 REFS = [
@@ -79,7 +79,7 @@ def test_refs_with_every_field_are_read_as_they_are(tmp_path):
 
 
 def test_the_check_prints_the_splits_that_there_are(tmp_path, capsys):
-    assert check(["--dataset", "own", "--data", str(write(tmp_path))]) == 0
+    assert main(["data", "check", "--dataset", "own", "--data", str(write(tmp_path))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["train", "val", "hard-1"]
     assert lines[0].split() == "train 1 images 2 refs 3 expressions".split()

@@ -1,6 +1,6 @@
 """An example of own data: our masks and phrases, over photos that two packages ship.
 
-    python -m shnet_lib.data.own_example --out data/mine
+    shnet data make own-example --out data/mine
 
 The photos are scikit-image's and scikit-learn's; they are copied from where pip put them.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from shnet_lib.data.coco import Instances
 from shnet_lib.data.errors import DataError
 
-EXAMPLE = Path(__file__).parents[2] / "data" / "own_example"  # instances.json and refs.json
+EXAMPLE = Path(__file__).parents[1] / "data" / "own_example"  # instances.json and refs.json
 PHOTOS = {"skimage": "data", "sklearn": "datasets/images"}  # by package, below its folder
 
 
@@ -49,15 +49,13 @@ def write_own_example(out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the example; return the exit status: 0, or 2 where its photos are not there."""
-    parser = argparse.ArgumentParser(description="Write an example of own data.")
+    parser = argparse.ArgumentParser(
+        prog="shnet data make own-example", description="Write an example of own data."
+    )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write it into")
     try:
         write_own_example(parser.parse_args(arguments).out)
     except DataError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shnet_lib.data import own_example, read_expressions, splits_of
-from shnet_lib.data.own_example import EXAMPLE, main, write_own_example
+from refgen import own_example
+from refgen.own_example import EXAMPLE, main, write_own_example
+from shnet_lib.data import read_expressions, splits_of
 
 needs_photos = pytest.mark.skipif(
     not (find_spec("skimage") and find_spec("sklearn")),
