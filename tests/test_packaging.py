@@ -258,6 +258,21 @@ def test_the_first_python_that_fits_is_taken(tmp_path):
     assert "There is no Python from 3.11 to 3.14 on the PATH" in run.stderr
 
 
+def test_pip_installs_where_uv_cannot_be_had(tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$*" in *" uv") exit 1; esac\n')
+    python.chmod(0o755)
+    run = make("install", f"VENV={tmp_path}")
+    assert run.returncode == 0, run.stderr
+    ran = [line for line in run.stdout.splitlines() if line.startswith("ran ")]
+    assert ran == [
+        "ran -m pip install --quiet --constraint constraints.txt uv",
+        "ran -m pip install -c constraints.txt -e .[course]",
+    ]
+    assert (tmp_path / ".installed").exists()
+
+
 def test_install_makes_the_environment_and_nothing_else(tmp_path):
     run = make("--dry-run", "install", f"VENV={tmp_path}", "INDEX=https://x.example/cpu")
     assert run.returncode == 0, run.stderr
