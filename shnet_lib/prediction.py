@@ -81,6 +81,18 @@ def predict(
     return Prediction(probability > threshold, probability, words, unknown)
 
 
+def overlay(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, (H, W) bool -> the photo, pale outside of the mask, its border orange."""
+    inside = mask.copy()  # pixels whose four neighbours belong to the mask too
+    inside[1:] &= mask[:-1]
+    inside[:-1] &= mask[1:]
+    inside[:, 1:] &= mask[:, :-1]
+    inside[:, :-1] &= mask[:, 1:]
+    shown = np.where(mask[..., None], photo, (0.35 * photo + 0.65 * 255).astype(np.uint8))
+    shown[mask & ~inside] = (230, 159, 0)
+    return shown
+
+
 def read_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Any image as 8-bit RGB, upright, on white where it is transparent."""
     if isinstance(image, (str, Path)):

@@ -18,12 +18,11 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.children import Child
 from benchmarks.sizes import TINY
 from refgen.refshapes import IMAGES, generate
-from shnet_lib.training import __main__ as training
-from shnet_lib.training import ablations
-from shnet_lib.training.checkpoint import replacing_file
+from shnet_lib.command import main
+from shnet_lib.training.ablations import ROWS, SEEDS, config_of, holds, key_of, read_lines
 from shnet_lib.training.config import PRESETS, configure, parse_settings
 
-PRESET = "tables" if "tables" in PRESETS else "quick"
+PRESET = "tables"
 AT_ONCE = 8  # runs of a network this small leave a large GPU idle most of the time
 TINY_IMAGES = {"train": 4, "val": 1, "testA": 1, "testB": 1}
 SHIPPED = Path(__file__).parents[2] / "data" / "refshapes"
@@ -67,9 +66,7 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     steps = 2 if bench.tiny else whole // 4
     arguments += ["--set", *settings, f"steps={steps}"]
     began = time.monotonic()
-    _ended_well(
-        _start(bench, "training", arguments, 1 if bench.tiny else os.cpu_count() or 1), bench
-    )
+    _ended_well(_start(bench, "train", arguments, 1 if bench.tiny else os.cpu_count() or 1), bench)
     seconds = time.monotonic() - began
     report = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
@@ -93,10 +90,9 @@ def _ended_well(child: Child, bench: Bench) -> None:
 
 
 def _command(send: Callable, command: str, arguments: list[str], threads: int) -> None:
-    """What `python -m shnet_lib.training...` runs, without importing all of it anew."""
+    """What `shnet COMMAND ...` runs, without importing all of it anew."""
     torch.set_num_threads(max(threads, 1))
-    main = {"training": training.main, "ablations": ablations.main}[command]
-    if status := main(arguments):
+    if status := main([command, *arguments]):
         raise RuntimeError(f"exit status {status}: its last line is in gpu.log")
 
 
@@ -109,31 +105,31 @@ def run_rows(bench: Bench, data: Path, settings: list[str]) -> None:
     table = bench.out / "ablations_gpu.csv"
     cores = os.cpu_count() or 1
     at_once = 2 if bench.tiny else max(min(AT_ONCE, cores - 2), 1)
-    rows = list(ablations.ROWS)[:2] if bench.tiny else list(ablations.ROWS)
-    waiting = [(row, seed) for seed in ablations.SEEDS for row in rows]
-    waiting = [run for run in waiting if not _is_in(table, *run, settings)]
+    base = configure(PRESET, **parse_settings(settings))
+    rows = list(ROWS)[:2] if bench.tiny else list(ROWS)
+    keys = {(row, seed): key_of(row, config_of(row, seed, base)) for seed in SEEDS for row in rows}
+    waiting = [run for run, key in keys.items() if not holds(table, key)]
     waiting = waiting[:2] if bench.tiny else waiting
-    running: dict[tuple[str, int], tuple[Child, float, Path]] = {}
+    running: dict[tuple[str, int], tuple[Child, float]] = {}
     try:
         while (waiting or running) and bench.left() > 0:
             while waiting and len(running) < at_once:
                 run = waiting.pop(0)
-                folder = bench.scratch / f"ablation-{len(waiting)}"
-                arguments = ["--data", str(data), "--out", str(folder / "row.csv")]
-                arguments += ["--runs", str(folder), "--preset", PRESET]
+                arguments = ["--data", str(data), "--out", str(table)]
+                arguments += ["--runs", str(bench.scratch / "ablations"), "--preset", PRESET]
                 arguments += ["--rows", run[0], "--seeds", str(run[1])]
                 arguments += ["--set", *settings] if settings else []
-                child = _start(bench, "ablations", arguments, cores // at_once)
-                running[run] = child, time.monotonic(), folder
+                child = _start(bench, "ablate", arguments, cores // at_once)
+                running[run] = child, time.monotonic()
             time.sleep(0.05)
             for run in [
                 run for run, (child, *_) in running.items() if not child.process.is_alive()
             ]:
-                child, began, folder = running.pop(run)
+                child, began = running.pop(run)
                 with child:
                     list(child.sent(time.monotonic() + 1))
                 seconds = time.monotonic() - began
-                finished = partial(keep_row, table, folder / "row.csv", child.failed, seconds)
+                finished = partial(row_of, table, keys[run], child.failed, seconds)
                 bench.measure(run[0], finished, seed=run[1], **{"at once": at_once})
     finally:
         for child, *_ in running.values():
@@ -142,28 +138,9 @@ def run_rows(bench: Bench, data: Path, settings: list[str]) -> None:
     bench.send({"name": "rows of the tables that time did not reach", **left})
 
 
-def _is_in(table: Path, row: str, seed: int, settings: list[str]) -> bool:
-    """Whether the CSV holds this run, made with the same settings."""
-    words = ablations.settings_of(row, seed, settings)
-    command = configure(PRESET, **parse_settings(words)).command()
-    return any((line["row"], line["command"]) == (row, command) for line in _read(table))
-
-
-def _read(table: Path) -> list[dict[str, str]]:
-    if not table.exists():
-        return []
-    with table.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def keep_row(table: Path, made: Path, failed: str | None, seconds: float) -> dict:
-    """Add a finished run's line to the table, whole or not at all."""
+def row_of(table: Path, key: dict[str, str], failed: str | None, seconds: float) -> dict:
+    """What a finished run has put into the table."""
     if failed:
         raise RuntimeError(failed)
-    lines = [*_read(table), *_read(made)]
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    with replacing_file(table) as new, new.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(lines)
-    return {"seconds": seconds, "overall IoU, val": float(lines[-1]["val_overall_iou"])}
+    (line,) = [line for line in read_lines(table) if key.items() <= line.items()]
+    return {"seconds": seconds, "overall IoU, val": float(line["val_overall_iou"])}

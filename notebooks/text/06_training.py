@@ -698,7 +698,7 @@ notebook_launcher(one_of_many, (Path(runs.name) / "launched",), num_processes=1)
 # `batch_size` counts over all processes, so that the same settings are the same training on one GPU and on eight (but for BatchNorm: see above). From a terminal, on all GPUs of the machine:
 #
 # ```
-# accelerate launch -m shnet_lib.training --preset unc-320 --data /path/to/data --run runs/unc
+# accelerate launch -m shnet_lib train --preset unc-320 --data /path/to/data --run runs/unc
 # ```
 #
 # The same command with `--resume` goes on with that run. [Several GPUs](../docs/several_gpus.md) has more, and says what of it was tried.

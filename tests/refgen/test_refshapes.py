@@ -580,7 +580,7 @@ def test_scenes_are_read_back(out):
     read = read_scenes(out)
     assert len(read) == sum(IMAGES.values())
     assert read[1] == make_example("train", 0, seed=3)[0]
-    with pytest.raises(DataError, match="python -m refgen.refshapes"):
+    with pytest.raises(DataError, match="shnet data make refshapes"):
         read_scenes(out / "nothing")
 
 
@@ -602,4 +602,4 @@ def test_command(tmp_path):
     assert "8 images" in done.stdout
     assert len(read_scenes(tmp_path / "made")) == 8
     again = subprocess.run([*command, *counts, "--size", "80"], capture_output=True, text=True)
-    assert again.returncode == 1 and again.stderr.startswith("error: ") and "Remove" in again.stderr
+    assert again.returncode == 2 and again.stderr.startswith("error: ") and "Remove" in again.stderr

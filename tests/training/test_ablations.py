@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from training_helpers import tiny_texts
 
+from shnet_lib.command import main
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
 from shnet_lib.training import ablations
 from shnet_lib.training.ablations import (
@@ -15,7 +16,6 @@ from shnet_lib.training.ablations import (
     config_of,
     keep,
     key_of,
-    main,
     read_lines,
 )
 from shnet_lib.training.config import PRESETS, ConfigError, configure, parse_settings
@@ -26,7 +26,7 @@ TINY = [*tiny_texts(steps=2, evaluate_every=1), "dataset=unc"]
 def arguments(data, tmp_path, *rows, seeds=(0,), settings=()):
     seeds = [str(seed) for seed in seeds]
     places = ["--data", str(data), "--out", str(tmp_path / "a.csv"), "--runs", str(tmp_path / "r")]
-    return [*places, "--rows", *rows, "--seeds", *seeds, "--set", *TINY, *settings]
+    return ["ablate", *places, "--rows", *rows, "--seeds", *seeds, "--set", *TINY, *settings]
 
 
 def made(tmp_path, table="a.csv"):
@@ -48,7 +48,7 @@ def test_every_row_of_both_tables_is_a_configuration_of_its_own():
 @pytest.mark.parametrize("row", ROWS)
 def test_the_command_of_a_row_trains_that_row(row):
     config = config_of(row, 2, configure("tables", **{"model.sfm_layers": 3}))
-    _, _, _, *words = config.command().split()
+    _, _, *words = config.command().split()
     given = dict(zip(words[::2], words[1::2], strict=False))
     settings = words[words.index("--set") + 1 :]
     again = configure(given["--preset"], **parse_settings(settings))
@@ -66,7 +66,7 @@ def test_a_line_a_run_with_what_made_it(squares_folder, tmp_path, capsys):
         for split in ("val", "testA", "testB"):
             for metric in METRICS:
                 assert float(line[f"{split}_{metric}"]) == report[split][metric]
-        assert line["command"].startswith("python -m shnet_lib.training --preset tables")
+        assert line["command"].startswith("shnet train --preset tables")
         assert line["torch"] and line["device"]
     assert "seed=1" in lines[2]["command"] and "seed" not in lines[0]["command"]
     assert "model.sfm=none" in lines[0]["command"] and "model.fusion=none" in lines[0]["command"]

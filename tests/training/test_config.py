@@ -357,9 +357,9 @@ def test_differences_name_what_would_change_a_run():
 def test_the_command_of_a_run_makes_that_run(preset, overrides):
     config = configure(preset, **overrides)
     words = shlex.split(config.command())
-    assert words[:4] == ["python", "-m", "shnet_lib.training", "--preset"]
+    assert words[:3] == ["shnet", "train", "--preset"]
     settings = parse_settings(words[words.index("--set") + 1 :] if "--set" in words else [])
-    assert configure(words[4], dataset=words[6], **settings) == config
+    assert configure(words[3], dataset=words[5], **settings) == config
 
 
 def test_the_command_of_settings_made_by_hand_begins_with_a_preset():
