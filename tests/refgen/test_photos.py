@@ -417,7 +417,7 @@ def test_labels_of_people_are_checked(photos, tmp_path):
 
 def test_phrases_are_drawn_from_every_family_that_an_object_has():
     pair = [thing("cup", box(8, 40), RED), thing("cup", box(60, 40), BLUE)]
-    pair += [thing("laptop", box(110, 40))]
+    pair += [thing("laptop", box(100, 40))]
     tally: Counter = Counter()
     written = write_phrases(np.random.default_rng(0), scene(*pair), 30, tally)
     families = {phrase.family for i in (0, 1) for phrase in written[i]}
