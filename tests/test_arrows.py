@@ -67,7 +67,7 @@ def test_the_library_works_without_matplotlib_and_jupyter():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["shnet_lib", "refgen.refshapes"])
+@pytest.mark.parametrize("module", ["shnet_lib", "refgen.refshapes", "refgen.photos.write"])
 def test_torch_is_not_loaded_where_it_is_not_needed(module):
     done = run(f"import sys, {module}; sys.exit('torch' in sys.modules)")
     assert done.returncode == 0, done.stderr
