@@ -83,9 +83,9 @@ def _run(work: Callable, arguments: tuple, writer: Connection, log: Path) -> Non
         os.setpgid(0, 0)
     if sys.platform == "linux":  # killed with its parent, whatever kills that one
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = open(log, "a", buffering=1, encoding="utf-8")
+    for descriptor in (1, 2):  # what other processes and C++ say goes there too
+        os.dup2(sys.stdout.fileno(), descriptor)
     failed = None
     try:
         work(lambda value: writer.send(("sent", value)), *arguments)
@@ -94,7 +94,6 @@ def _run(work: Callable, arguments: tuple, writer: Connection, log: Path) -> Non
         failed = in_one_line(error)
     writer.send(("end", failed))
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)  # what a library does at exit could hang, and nothing is left to keep
 
 
