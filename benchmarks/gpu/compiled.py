@@ -11,7 +11,7 @@ from benchmarks.gpu.step import make_step
 
 def measure_compiled(bench: Bench) -> None:
     """Each form: the seconds to compile, the step, and the step on a batch of another shape."""
-    for form in reversed(bench.forms):
+    for form in bench.forms:
         compile_form(bench, form)
 
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from shnet_lib.training.checkpoint import write_json
+from shnet_lib.files import write_json
 
 
 class Record:

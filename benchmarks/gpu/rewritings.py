@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.gpu.bench import SHARED, Bench, Step
+from benchmarks.gpu.bench import NO_DROPOUT, SHARED, Bench, Step
 from benchmarks.literal import LiteralHCAM, LiteralUpsampling
 from shnet_lib.model.shnet import SHNet
 
@@ -42,7 +42,7 @@ def as_plain(network: SHNet, name: str) -> nn.Module:
 
 def compared(bench: Bench, name: str, precision: str) -> dict:
     """Milliseconds and MiB of both, in one process and on the same inputs."""
-    network = bench.network(bench.config(bench.forms[0], dropout=0.0))
+    network = bench.network(bench.config(bench.forms[0], **NO_DROPOUT))
     count, channels, grid = bench.expressions, network.config.channels, network.config.grid
     maps = [bench.noise(count, channels, grid, grid).requires_grad_() for _ in range(3)]
     arguments: tuple = (maps[0],)
@@ -75,7 +75,7 @@ def _forward_backward(bench: Bench, part: nn.Module, arguments: tuple, precision
 
 def step_with(bench: Bench, plain: tuple[str, ...]) -> dict:
     """The library's step, with some parts computed in the plain way."""
-    config = bench.config(bench.forms[-1])
+    config = bench.config(bench.forms[0])
     network = bench.network(config)
     if "decoder" in plain:
         network.upsample = as_plain(network, "decoder")

@@ -19,8 +19,8 @@ from benchmarks.gpu.children import Child
 from benchmarks.sizes import TINY
 from refgen.refshapes import IMAGES, generate
 from shnet_lib.command import main
-from shnet_lib.training.ablations import ROWS, SEEDS, config_of, holds, key_of, read_lines
-from shnet_lib.training.config import PRESETS, configure, parse_settings
+from shnet_lib.training import ablations
+from shnet_lib.training.config import PRESETS, TrainConfig, configure, parse_settings
 
 PRESET = "tables"
 AT_ONCE = 8  # runs of a network this small leave a large GPU idle most of the time
@@ -66,7 +66,8 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     steps = 2 if bench.tiny else whole // 4
     arguments += ["--set", *settings, f"steps={steps}"]
     began = time.monotonic()
-    _ended_well(_start(bench, "train", arguments, 1 if bench.tiny else os.cpu_count() or 1), bench)
+    threads = 1 if bench.tiny else os.cpu_count() or 1
+    _wait(_start(bench, "train", arguments, threads), bench.ends)
     seconds = time.monotonic() - began
     report = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
@@ -81,10 +82,10 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     }
 
 
-def _ended_well(child: Child, bench: Bench) -> None:
+def _wait(child: Child, until: float) -> None:
+    """Raises RuntimeError where it does not end well, and in time."""
     with child:
-        for _ in child.sent(bench.ends):
-            pass
+        list(child.sent(until))
     if child.failed:
         raise RuntimeError(child.failed)
 
@@ -101,46 +102,51 @@ def _start(bench: Bench, command: str, arguments: list[str], threads: int) -> Ch
 
 
 def run_rows(bench: Bench, data: Path, settings: list[str]) -> None:
-    """Every row with seed 0, then with 1, then 2, until the time is over; a row each that ended."""
+    """Every row with seed 0, then with 1, then 2, until the time is over."""
     table = bench.out / "ablations_gpu.csv"
+    base = configure(PRESET, **parse_settings(settings))
     cores = os.cpu_count() or 1
     at_once = 2 if bench.tiny else max(min(AT_ONCE, cores - 2), 1)
-    base = configure(PRESET, **parse_settings(settings))
-    rows = list(ROWS)[:2] if bench.tiny else list(ROWS)
-    keys = {(row, seed): key_of(row, config_of(row, seed, base)) for seed in SEEDS for row in rows}
-    waiting = [run for run, key in keys.items() if not holds(table, key)]
-    waiting = waiting[:2] if bench.tiny else waiting
+    rows = list(ablations.ROWS)[:2] if bench.tiny else list(ablations.ROWS)
+    waiting = [(row, seed) for seed in ablations.SEEDS[: 1 if bench.tiny else None] for row in rows]
+    waiting = [run for run in waiting if not _is_in(table, *run, base)]
     running: dict[tuple[str, int], tuple[Child, float]] = {}
     try:
         while (waiting or running) and bench.left() > 0:
             while waiting and len(running) < at_once:
-                run = waiting.pop(0)
-                arguments = ["--data", str(data), "--out", str(table)]
-                arguments += ["--runs", str(bench.scratch / "ablations"), "--preset", PRESET]
-                arguments += ["--rows", run[0], "--seeds", str(run[1])]
+                row, seed = waiting.pop(0)
+                arguments = ["--data", str(data), "--out", str(table), "--preset", PRESET]
+                arguments += ["--runs", str(bench.scratch / "ablations")]
+                arguments += ["--rows", row, "--seeds", str(seed)]
                 arguments += ["--set", *settings] if settings else []
                 child = _start(bench, "ablate", arguments, cores // at_once)
-                running[run] = child, time.monotonic()
+                running[row, seed] = child, time.monotonic()
             time.sleep(0.05)
-            for run in [
-                run for run, (child, *_) in running.items() if not child.process.is_alive()
-            ]:
+            for run in [run for run, (child, _) in running.items() if not child.process.is_alive()]:
                 child, began = running.pop(run)
-                with child:
-                    list(child.sent(time.monotonic() + 1))
                 seconds = time.monotonic() - began
-                finished = partial(row_of, table, keys[run], child.failed, seconds)
-                bench.measure(run[0], finished, seed=run[1], **{"at once": at_once})
+                ended = partial(read_row, child, table, run, base, seconds)
+                bench.measure(run[0], ended, seed=run[1], **{"at once": at_once})
     finally:
-        for child, *_ in running.values():
+        for child, _ in running.values():
             child.__exit__()
     left = {"not finished": len(running), "not begun": len(waiting)}
     bench.send({"name": "rows of the tables that time did not reach", **left})
 
 
-def row_of(table: Path, key: dict[str, str], failed: str | None, seconds: float) -> dict:
-    """What a finished run has put into the table."""
-    if failed:
-        raise RuntimeError(failed)
-    (line,) = [line for line in read_lines(table) if key.items() <= line.items()]
+def _key(row: str, seed: int, base: TrainConfig) -> dict[str, str]:
+    return ablations.key_of(row, ablations.config_of(row, seed, base))
+
+
+def _is_in(table: Path, row: str, seed: int, base: TrainConfig) -> bool:
+    return ablations.holds(table, _key(row, seed, base))
+
+
+def read_row(
+    child: Child, table: Path, run: tuple[str, int], base: TrainConfig, seconds: float
+) -> dict:
+    """What a run that has ended put into the table."""
+    _wait(child, time.monotonic() + 1)
+    key = _key(*run, base)
+    (line,) = (line for line in ablations.read_lines(table) if key.items() <= line.items())
     return {"seconds": seconds, "overall IoU, val": float(line["val_overall_iou"])}

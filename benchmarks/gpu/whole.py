@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import PRESET, Bench
 from shnet_lib.data import Expression, read_expressions
 from shnet_lib.data.dataset import collate
 from shnet_lib.data.refer import DATASETS
@@ -115,8 +115,12 @@ def _phrase(random: np.random.Generator, sent_id: int) -> dict:
 
 def run_config(bench: Bench, workers: int, steps: int) -> TrainConfig:
     """unc-320 on a ResNet-101 of random weights, evaluated twice."""
-    model = bench.config(bench.forms[0])
-    settings = {f"model.{each.name}": getattr(model, each.name) for each in fields(model)}
+    model = bench.config(PRESET.model.sfm)
+    changed = {each.name: getattr(model, each.name) for each in fields(model)}
+    changed = {
+        name: value for name, value in changed.items() if value != getattr(PRESET.model, name)
+    }
+    settings = {f"model.{name}": value for name, value in changed.items()}
     settings |= {"workers": workers, "steps": steps, "evaluate_every": steps // 2}
     settings |= {"glove": str(bench.scratch / "photos" / "glove.txt")}
     return configure("unc-320", **settings, **({"batch_size": 4} if bench.tiny else {}))

@@ -284,4 +284,6 @@ class Middle:
         if len(found.possibly) != 3:
             return unclear(found.possibly)
         left, right = (reading(Ordinal(self.query, 2, side), scene) for side in ("left", "right"))
-        return left if left == right else unclear(found.possibly)
+        # Whoever thinks of the photo's middle must mean the same.
+        central = min(found.possibly, key=lambda i: abs(scene.things[i].x - 0.5))
+        return left if left == right and central in left.surely else unclear(found.possibly)

@@ -13,109 +13,34 @@ class Noun(NamedTuple):
     maybe: frozenset[str] = frozenset()
 
 
-# word: the kinds it names | those it may name
+# word: the kinds it names | those it may name; a word alone is its kind
 _TABLE = """
-person: person
-bike: bicycle, motorcycle
-bicycle: bicycle
-car: car | truck
-motorcycle: motorcycle | bicycle
-motorbike: motorcycle | bicycle
-vehicle: car, bus, truck | motorcycle, bicycle, train
-plane: airplane
-airplane: airplane
-bus: bus
-train: train
-truck: truck | car, bus
-boat: boat
-traffic light: traffic light
-hydrant: fire hydrant
-fire hydrant: fire hydrant
-stop sign: stop sign
-parking meter: parking meter
-meter: parking meter
-bench: bench | chair, couch
-bird: bird
-cat: cat
-dog: dog
-horse: horse
-sheep: sheep
-cow: cow
-elephant: elephant
-bear: bear | teddy bear
-zebra: zebra
-giraffe: giraffe
-animal: bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe | teddy bear
-backpack: backpack | handbag, suitcase
-umbrella: umbrella
-handbag: handbag | backpack, suitcase
-purse: handbag | backpack, suitcase
-bag: handbag, backpack | suitcase
-tie: tie
-suitcase: suitcase | backpack, handbag
-luggage: suitcase | backpack, handbag
-frisbee: frisbee
-skis: skis
-snowboard: snowboard | skis
-ball: sports ball
-kite: kite
-bat: baseball bat
-baseball bat: baseball bat
-glove: baseball glove
-skateboard: skateboard
-surfboard: surfboard
-board: surfboard, skateboard, snowboard
-racket: tennis racket
-tennis racket: tennis racket
-bottle: bottle | vase
-wine glass: wine glass | cup
-glass: wine glass | cup, bottle, vase
-cup: cup | wine glass, bowl, vase
-fork: fork | knife, spoon
-knife: knife | fork, spoon
-spoon: spoon | knife, fork
-bowl: bowl | cup
-banana: banana
-apple: apple | orange
-sandwich: sandwich | hot dog
-orange: orange | apple
-broccoli: broccoli
-carrot: carrot
-hot dog: hot dog | sandwich
-pizza: pizza
-donut: donut | cake
-cake: cake | donut, sandwich
-chair: chair | couch, bench
-couch: couch | chair, bed, bench
-sofa: couch | chair, bed, bench
-plant: potted plant | vase
-potted plant: potted plant | vase
-bed: bed | couch
-table: dining table | bench
-toilet: toilet
-tv: tv | laptop
-screen: tv | laptop, cell phone
-laptop: laptop | tv
-computer: laptop | tv
-mouse: mouse
-remote: remote | cell phone
-keyboard: keyboard | laptop
-phone: cell phone | remote
-cell phone: cell phone | remote
-microwave: microwave | oven
-oven: oven | microwave
-stove: oven | microwave
-toaster: toaster | microwave
-sink: sink
-fridge: refrigerator
-refrigerator: refrigerator
-clock: clock
-vase: vase | potted plant, bottle, cup, bowl
-scissors: scissors
-teddy bear: teddy bear | bear
-teddy: teddy bear | bear
-hair dryer: hair drier
-toothbrush: toothbrush
+person; bike: bicycle, motorcycle; bicycle; car: car | truck; motorcycle: motorcycle | bicycle;
+motorbike: motorcycle | bicycle; vehicle: car, bus, truck | motorcycle, bicycle, train;
+plane: airplane; airplane; bus; train; truck: truck | car, bus; boat; traffic light;
+hydrant: fire hydrant; fire hydrant; stop sign; parking meter; meter: parking meter;
+bench: bench | chair, couch; bird; cat; dog; horse; sheep; cow; elephant;
+bear: bear | teddy bear; zebra; giraffe;
+animal: bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe | teddy bear;
+backpack: backpack | handbag, suitcase; umbrella; handbag: handbag | backpack, suitcase;
+purse: handbag | backpack, suitcase; bag: handbag, backpack | suitcase; tie;
+suitcase: suitcase | backpack, handbag; luggage: suitcase | backpack, handbag; frisbee; skis;
+snowboard: snowboard | skis; ball: sports ball; kite; bat: baseball bat; baseball bat;
+glove: baseball glove; skateboard; surfboard; board: surfboard, skateboard, snowboard;
+racket: tennis racket; tennis racket; bottle: bottle | vase; wine glass: wine glass | cup;
+glass: wine glass | cup, bottle, vase; cup: cup | wine glass, bowl, vase;
+fork: fork | knife, spoon; knife: knife | fork, spoon; spoon: spoon | knife, fork;
+bowl: bowl | cup; banana; apple: apple | orange; sandwich: sandwich | hot dog;
+orange: orange | apple; broccoli; carrot; hot dog: hot dog | sandwich; pizza;
+donut: donut | cake; cake: cake | donut, sandwich; chair: chair | couch, bench;
+couch: couch | chair, bed, bench; sofa: couch | chair, bed, bench; plant: potted plant | vase;
+potted plant: potted plant | vase; bed: bed | couch; table: dining table | bench; toilet;
+tv: tv | laptop; screen: tv | laptop, cell phone; laptop: laptop | tv; computer: laptop | tv;
+mouse; remote: remote | cell phone; keyboard: keyboard | laptop; phone: cell phone | remote;
+cell phone: cell phone | remote; microwave: microwave | oven; oven: oven | microwave;
+stove: oven | microwave; toaster: toaster | microwave; sink; fridge: refrigerator; refrigerator;
+clock; vase: vase | potted plant, bottle, cup, bowl; scissors; teddy bear: teddy bear | bear;
+teddy: teddy bear | bear; hair dryer: hair drier; toothbrush
 """
 
 
@@ -125,9 +50,9 @@ def _split(names: str) -> frozenset[str]:
 
 def _read(table: str) -> list[Noun]:
     nouns = []
-    for line in table.strip().splitlines():
-        word, meaning = line.split(":")
-        kinds, _, maybe = meaning.partition("|")
+    for row in table.replace("\n", " ").strip().strip(";").split(";"):
+        word, _, meaning = row.strip().partition(": ")
+        kinds, _, maybe = (meaning or word).partition("|")
         nouns.append(Noun(word, _split(kinds), _split(maybe)))
     return nouns
 

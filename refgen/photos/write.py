@@ -297,6 +297,8 @@ def _write(folder: Path, source: Source, workers: int, told: dict) -> dict[str, 
     report = _report(source, images, sentences, tally)
     splits = {name: [i for i in source.photos if source.split[i] == name] for name in report}
     (folder / "instances.json").write_text(json.dumps(document))
+    # A pickle shows which strings are one object, and that depends on the processes.
+    refs = json.loads(json.dumps(refs))
     (folder / "refs(made).p").write_bytes(pickle.dumps(refs, protocol=2))
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     settings = {"settings": told, "photos": splits}

@@ -111,6 +111,7 @@ PLACES = {  # as published: refs file, splits
     "refshapes-unc+": ("refshapes/refs(unc+).p", "train val testA testB"),
     "refshapes-gref": ("refshapes/refs(gref).p", "train val testA testB"),
     "refshapes-referit": ("refshapes/refs(referit).p", "train val testA testB"),
+    "photos": ("photos/refs(made).p", "train val test"),
 }
 
 
@@ -124,6 +125,7 @@ def test_the_places_are_those_of_the_published_files() -> None:
         "refcocog": "images/mscoco/images/train2014",
         "refclef": "images/saiapr_tc-12",
         "refshapes": "images/refshapes",
+        "photos": "images/photos",
     }
 
 

@@ -8,6 +8,7 @@ pixels, nothing has a margin, and words are looked up in its own tables.
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import pickle
 import re
@@ -603,3 +604,17 @@ def test_command(tmp_path):
     assert len(read_scenes(tmp_path / "made")) == 8
     again = subprocess.run([*command, *counts, "--size", "80"], capture_output=True, text=True)
     assert again.returncode == 2 and again.stderr.startswith("error: ") and "Remove" in again.stderr
+
+
+def test_phrases_are_those_of_before_the_evaluator_was_shared():
+    """Photos use the same evaluator; nothing in RefShapes may change with it."""
+    digest = hashlib.sha256()
+    for split in ("train", "val", "testA", "testB"):
+        for index in range(25):
+            _, written = make_example(split, index, seed=5)
+            for flavour, elements in written.items():
+                for element, made in elements.items():
+                    for s in made:
+                        line = f"{split} {index} {flavour} {element} {s.family} {s.text} | {s.raw}"
+                        digest.update(f"{line} | {s.query}\n".encode())
+    assert digest.hexdigest()[:16] == "febe41b0d8706c8e"

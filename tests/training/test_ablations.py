@@ -120,7 +120,7 @@ def test_other_steps_and_other_settings_are_another_run(squares_folder, tmp_path
     other = arguments(
         squares_folder, tmp_path / "other", "baseline", settings=["learning_rate=0.5"]
     )
-    other[3] = str(tmp_path / "a.csv")
+    other[4] = str(tmp_path / "a.csv")
     assert main(other) == 0
     assert made(tmp_path) == [("baseline", "0", steps) for steps in "232"]
     assert len({line["command"] for line in read_lines(tmp_path / "a.csv")}) == 3

@@ -20,7 +20,7 @@ from shnet_lib.training.config import (
 
 
 def test_presets_hold_the_numbers_of_section_4_2():
-    asked_for = ["quick", "tables", "unc-320", "unc-448", "unc+", "gref", "referit"]
+    asked_for = ["quick", "tables", "unc-320", "unc-448", "unc+", "gref", "referit", "photos"]
     assert [name for name in PRESETS if name != "smoke"] == asked_for
     assert [config.preset for config in PRESETS.values()] == list(PRESETS)
     for name in ("unc-320", "unc-448", "unc+", "gref", "referit"):
@@ -41,6 +41,7 @@ def test_presets_hold_the_numbers_of_section_4_2():
         "unc+": "unc+",
         "gref": "gref",
         "referit": "referit",
+        "photos": "photos",
     }
 
 

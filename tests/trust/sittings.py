@@ -28,7 +28,7 @@ SETTINGS = {
     "steps": STEPS,
     "evaluate_every": EVALUATE_EVERY,
     "batch_size": 8,
-    "learning_rate": 0.02,
+    "learning_rate": 0.1,
     "accumulate": 2,
     "grayscale_probability": 0.5,
     "cache_features": False,

@@ -47,6 +47,9 @@ NOT_PUBLISHED = {
         "RefShapes is not fetched but generated: make data, or "
         "shnet data make refshapes --out data/refshapes."
     ),
+    "photos": (
+        "The phrases of photos are not fetched but made: python -m refgen.photos (docs/photos.md)."
+    ),
 }
 SAIAPR = (
     "RefCLEF's photos cannot be fetched: they are with the owners of IAPR TC-12 alone. Lay them "
