@@ -287,7 +287,7 @@ def test_install_makes_the_environment_and_nothing_else(tmp_path):
 def test_train_generates_refshapes_only_where_it_reads_it(data, generated):
     run = make("--dry-run", "train", f"DATA={data}")
     assert run.returncode == 0, run.stderr
-    assert ("refgen.refshapes --out data/refshapes" in run.stdout) == generated
+    assert ("shnet data make refshapes --out data/refshapes" in run.stdout) == generated
     assert f'--data "{data}"' in run.stdout
 
 
@@ -295,12 +295,12 @@ def test_train_generates_refshapes_only_where_it_reads_it(data, generated):
 def test_lessons_and_tests_generate_refshapes_whatever_data_is_named(target):
     run = make("--dry-run", target, "DATASET=unc", "DATA=elsewhere/folder", "FETCH=--glove")
     assert run.returncode == 0, run.stderr
-    fetches = 'shnet_lib.data.fetch --dataset "unc" --data "elsewhere/folder" --glove'
+    fetches = 'shnet data fetch --dataset "unc" --data "elsewhere/folder" --glove'
     assert (fetches in run.stdout) == (target == "data")
-    assert ("refgen.refshapes --out data/refshapes" in run.stdout) == (target != "data")
+    assert ("shnet data make refshapes --out data/refshapes" in run.stdout) == (target != "data")
 
 
 def test_a_real_data_set_has_a_folder_of_its_own_by_default():
     run = make("--dry-run", "data", "DATASET=unc+")
     assert '--dataset "unc+" --data "data/unc"' in run.stdout, run.stderr
-    assert "refgen.refshapes --out" in make("--dry-run", "data").stdout
+    assert "shnet data make refshapes --out" in make("--dry-run", "data").stdout

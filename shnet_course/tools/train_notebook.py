@@ -174,28 +174,36 @@ def train(client: Client, run: Path) -> int:
     """Run the notebook, keep it, say what came of it; returns the exit status."""
     kept, result = run / NOTEBOOK.name, run / "metrics.json"
     was_finished = result.exists()
-    status, told = 0, ""
+    failed = None
     try:
         client.execute()
-    except CellExecutionError as error:
-        status, told = WRONG, explain(error)
-    except (DeadKernelError, RuntimeError, KeyboardInterrupt) as error:
-        status = WRONG
-        told = f"error: the notebook's kernel died; the memory may not suffice ({error})"
-    if client.stops:
-        from shnet_lib.training.interruption import how_to_go_on
-
-        status, told = INTERRUPTED, how_to_go_on(run)
+    except (CellExecutionError, DeadKernelError, RuntimeError, KeyboardInterrupt) as error:
+        failed = error
+    status = INTERRUPTED if client.stops else WRONG if failed else 0
     client.line.finish()
     if status == 0 or not was_finished:  # a finished run's notebook is better than a failed one's
         nbformat.write(client.nb, kept)
         client.line.say(f"notebook: {kept}")
-    client.line.say(json.dumps(json.loads(result.read_text())) if status == 0 else told)
+    if status == 0:
+        client.line.say(json.dumps(json.loads(result.read_text())))
+    else:
+        client.line.say(way_on(failed, run) if client.stops else explain(failed))
     return status
 
 
-def explain(error: CellExecutionError) -> str:
+def way_on(error: BaseException | None, run: Path) -> str:
+    """How an interrupted run goes on: training says it itself, elsewhere it is asked for here."""
+    if isinstance(error, CellExecutionError) and error.ename == "Interrupted":
+        return error.evalue
+    from shnet_lib.training.interruption import how_to_go_on  # it brings torch, which takes seconds
+
+    return how_to_go_on(run)
+
+
+def explain(error: BaseException) -> str:
     """One line for what a file or a setting can do; the traceback for everything else."""
+    if not isinstance(error, CellExecutionError):
+        return f"error: the notebook's kernel died; the memory may not suffice ({error})"
     import shnet_lib.training.run  # noqa: F401  it brings all kinds of errors that can arise
     from shnet_lib.errors import ShnetError
 
