@@ -21,7 +21,7 @@ LESSONS   ?= $(basename $(notdir $(wildcard notebooks/text/*.py solutions/text/*
 REFSHAPES = $(if $(filter data/refshapes,$(DATA)),data)
 # A file of tests is one worker's, and a worker computes on one core.
 PYTEST     = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-GENERATE   = $(BIN)/python -m refgen.refshapes --out data/refshapes
+GENERATE   = $(BIN)/shnet data make refshapes --out data/refshapes
 
 # Linux hands freed memory back after every step of a training and clears it anew for the next one.
 # Keeping it makes a step on a CPU a tenth faster: docs/performance.md.
@@ -73,7 +73,7 @@ bench-gpu: $(INSTALLED)  ## measure on a GPU, eight minutes: OUT=FOLDER
 	$(BIN)/python -m benchmarks.gpu --out "$(OUT)"
 
 data: $(INSTALLED)  ## generate RefShapes, once; or fetch: make data DATASET=unc DATA=/folder FETCH="--glove"
-	$(if $(REFSHAPES),$(GENERATE),$(BIN)/python -m shnet_lib.data.fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))
+	$(if $(REFSHAPES),$(GENERATE),$(BIN)/shnet data fetch --dataset "$(DATASET)" --data "$(DATA)" $(FETCH))
 
 # One list for Python 3.11.0 to 3.14 on Linux, macOS and Windows; the versions of today's list are
 # kept where they can be. The newest ones: rm constraints.txt first.

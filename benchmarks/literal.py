@@ -90,7 +90,8 @@ class LiteralSHNet(SHNet):
             config.share_sfm,
             config.sfm_dropout,
         )
-        self.fusion = LiteralHCAM(config.channels, config.affinity_dropout)
+        gate_dropout = config.affinity_dropout if self.as_released else 0.0
+        self.fusion = LiteralHCAM(config.channels, gate_dropout)
         self.upsample = LiteralUpsampling(
             config.channels, config.decoder_widths, config.decoder_dropout
         )

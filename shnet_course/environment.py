@@ -34,7 +34,7 @@ def check_environment(course: Path = COURSE) -> list[Finding]:
     """Look at Python, packages, memory, device, data and weights; nothing is changed."""
     return [
         _python(sys.version_info[:2], platform.python_version()),
-        _packages(("torch", "torchvision", "jupyterlab", "ipywidgets")),
+        _packages(("torch", "torchvision", "ipywidgets")),
         _memory(psutil.virtual_memory().total),
         Finding("device", _device()),
         _there(

@@ -5,7 +5,8 @@
     prediction.mask           # (H, W) bool, at the photo's size
     prediction.unknown_words  # words the network never saw: it reads them all alike
 
-A photo is seen as people see it: upright, and on white where it is transparent.
+A photo is seen as people see it: upright, and on white where it is transparent. For a photo of a
+data set give `expression.photo()`, the pixels as stored, on which its mask is drawn.
 """
 
 from dataclasses import dataclass
@@ -78,6 +79,18 @@ def predict(
         probability = probability_at(mask_logits, (height, width))[0].cpu().numpy()  # (H, W)
     unknown = [word for word in vocabulary.unknown(text) if word in words]
     return Prediction(probability > threshold, probability, words, unknown)
+
+
+def overlay(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, (H, W) bool -> the photo, pale outside of the mask, its border orange."""
+    inside = mask.copy()  # pixels whose four neighbours belong to the mask too
+    inside[1:] &= mask[:-1]
+    inside[:-1] &= mask[1:]
+    inside[:, 1:] &= mask[:, :-1]
+    inside[:, :-1] &= mask[:, 1:]
+    shown = np.where(mask[..., None], photo, (0.35 * photo + 0.65 * 255).astype(np.uint8))
+    shown[mask & ~inside] = (230, 159, 0)
+    return shown
 
 
 def read_photo(image: str | Path | Image.Image | np.ndarray) -> Image.Image:

@@ -13,8 +13,9 @@ import pytest
 from drawn import write_drawn
 
 ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"  # real photos and expressions, where somebody has them
 SESSION = "SHNET_TEST_SESSION"  # in the environment of whatever a run of the tests starts
-GRACE = 10.0  # seconds for what is ending when the last test has ended
+GRACE = 60.0  # seconds for what is ending when the last test has ended
 LEFT: list[str] = []  # what was still there then
 # Python's own helpers end with the process that started them.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -63,8 +64,7 @@ def refer_real() -> Path:
 
     They are not ours to hand on: who has them names their folder.
     """
-    beside = ROOT.parent / "shared" / "real" / "refer_real"
-    folder = Path(os.environ.get("SHNET_REAL_PHOTOS", beside))
+    folder = Path(os.environ.get("SHNET_REAL_PHOTOS", REAL / "refer_real"))
     if not folder.is_dir():
         pytest.skip("the 80 real photos are not here: SHNET_REAL_PHOTOS does not name their folder")
     return folder
@@ -76,6 +76,17 @@ def photo_data(request, tmp_path_factory) -> Path:
     if request.param == "drawn":
         return write_drawn(tmp_path_factory.mktemp("drawn") / "data")
     return request.getfixturevalue("refer_real")
+
+
+@pytest.fixture(scope="session")
+def referit_queries() -> Path:
+    """The 54,134 expressions of ReferIt's training split."""
+    path = REAL / "referit_query_train.json"
+    if not path.is_file():
+        pytest.skip(
+            "ReferIt's expressions (referit_query_train.json) are not beside this repository"
+        )
+    return path
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

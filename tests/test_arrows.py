@@ -29,8 +29,9 @@ def test_the_library_imports_neither_of_the_others():
     assert arrows("shnet_lib") == set()
 
 
-def test_what_makes_data_knows_only_errors_and_masks_of_the_library():
-    assert arrows("refgen") <= {"shnet_lib.data.errors", "shnet_lib.data.coco"}
+def test_what_makes_data_knows_errors_masks_and_photos_of_the_library_alone():
+    reads = {"shnet_lib.data.errors", "shnet_lib.data.coco", "shnet_lib.data.images"}
+    assert arrows("refgen") <= reads
 
 
 def test_model_and_data_do_not_know_each_other():
@@ -66,7 +67,7 @@ def test_the_library_works_without_matplotlib_and_jupyter():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["shnet_lib", "refgen.refshapes"])
+@pytest.mark.parametrize("module", ["shnet_lib", "refgen.refshapes", "refgen.photos.write"])
 def test_torch_is_not_loaded_where_it_is_not_needed(module):
     done = run(f"import sys, {module}; sys.exit('torch' in sys.modules)")
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.__main__ import SECTIONS, main, measure_section, seconds_for
+from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.children import Child
 from benchmarks.gpu.record import Record, read_record
 from benchmarks.gpu.show import goals, show
@@ -25,7 +26,10 @@ FIGURES = {
     "right": {"against the CPU, fp32": "gradients fp32", "adaptive max-pooling": "right"},
     "step": {"literal fp32": "ms", "library bf16": "peak MiB", "part: HCAM": "ms"}
     | {"profile of library bf16": "kernels a step", "part: AdamW": "ms"},
-    "rewritings": {"decoder": "library, times faster", "library, decoder and HCAM plain": "ms"},
+    "rewritings": {
+        "decoder, forward and backward": "library, times faster",
+        "library, decoder and HCAM plain": "ms",
+    },
     "waits": {"quick, bf16, the library's step": "ms, read every 20"},
     "memory": {"a step, bf16": "fits 11 GiB"},
     "run": {"loader alone": "expressions/s", "30 epochs of UNC": "minutes"}
@@ -145,14 +149,15 @@ def test_a_measurement_that_fails_says_why_and_the_next_one_is_made(tmp_path, mo
     assert "in work" in (tmp_path / "gpu.log").read_text()
 
 
-def test_a_section_knows_when_its_time_is_over(tmp_path, monkeypatch):
-    def work(bench):
-        for name in ("first", "second"):
-            bench.measure(name, lambda: {"left": bench.left(), "slept": time.sleep(4)})
-
-    section = measured(tmp_path, monkeypatch, work, 4.5)
-    assert section["failed"] == "stopped: its time was over" or section["rows"][1]["skipped"]
-    assert measured(tmp_path, monkeypatch, work, 1)["failed"] == "no time was left for it"
+def test_what_there_is_no_time_for_is_not_begun(tmp_path, monkeypatch):
+    rows, begun = [], []
+    places = tmp_path, tmp_path, {}
+    for ends in (time.monotonic() + 60, time.monotonic() - 1):
+        Bench(rows.append, True, ends, *places).measure("row", lambda: begun.append(1) or {})
+    assert rows == [{"name": "row"}, {"name": "row", "skipped": "no time left"}]
+    assert begun == [1]
+    section = measured(tmp_path, monkeypatch, send_three, 1)
+    assert (section["failed"], section["rows"]) == ("no time was left for it", [])
 
 
 def test_the_last_section_keeps_its_share_of_the_time(monkeypatch):

@@ -223,6 +223,7 @@ def python_that_says(path: Path, version: tuple[int, int], without: str = "-") -
     return path
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("version", [(3, 10), (3, 15)])
 def test_a_python_that_does_not_fit_is_refused_before_anything_is_made(tmp_path, version):
     python = python_that_says(tmp_path / "python", version)
@@ -232,6 +233,7 @@ def test_a_python_that_does_not_fit_is_refused_before_anything_is_made(tmp_path,
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.fault
 def test_a_python_that_cannot_make_environments_is_answered_with_the_package(tmp_path):
     """Debian has `ensurepip` in a package of its own."""
     python = python_that_says(tmp_path / "python3", (3, 11), without="ensurepip")
@@ -241,6 +243,7 @@ def test_a_python_that_cannot_make_environments_is_answered_with_the_package(tmp
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.fault
 def test_the_first_python_that_fits_is_taken(tmp_path):
     python_that_says(tmp_path / "python3", (3, 10))
     python_that_says(tmp_path / "python3.12", (3, 12))
@@ -253,6 +256,21 @@ def test_the_first_python_that_fits_is_taken(tmp_path):
     (tmp_path / "python3.11").unlink()
     run = make("--dry-run", "install", f"VENV={tmp_path / 'venv'}", path=tmp_path)
     assert "There is no Python from 3.11 to 3.14 on the PATH" in run.stderr
+
+
+def test_pip_installs_where_uv_cannot_be_had(tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$*" in *" uv") exit 1; esac\n')
+    python.chmod(0o755)
+    run = make("install", f"VENV={tmp_path}")
+    assert run.returncode == 0, run.stderr
+    ran = [line for line in run.stdout.splitlines() if line.startswith("ran ")]
+    assert ran == [
+        "ran -m pip install --quiet --constraint constraints.txt uv",
+        "ran -m pip install -c constraints.txt -e .[course]",
+    ]
+    assert (tmp_path / ".installed").exists()
 
 
 def test_install_makes_the_environment_and_nothing_else(tmp_path):

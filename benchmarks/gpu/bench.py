@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +26,8 @@ from shnet_lib.training.evaluate import to_device
 
 PRESET = PRESETS["unc-320"]
 SHARED = PRESET.expressions_per_image  # expressions an image
+DROPOUTS = [each.name for each in fields(ModelConfig) if each.name.endswith("dropout")]
+NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)  # where two versions are compared
 
 
 class Bench:
@@ -168,9 +170,10 @@ class Bench:
 
     @property
     def forms(self) -> list[str]:
-        """Of SFM."""
-        forms = [form for form in CHOICES["sfm"] if form != "none"]
-        return forms[-1:] if self.tiny else forms
+        """Of SFM, the preset's first."""
+        own = PRESET.model.sfm
+        others = [form for form in CHOICES["sfm"] if form not in (own, "none")]
+        return [own] if self.tiny else [own, *others]
 
     @property
     def expressions(self) -> int:

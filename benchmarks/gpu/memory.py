@@ -24,7 +24,7 @@ def measure_memory(bench: Bench) -> None:
 def of_a_step(bench: Bench, grid: int, recompute: bool, per_image: int) -> dict:
     """The peaks of two batches say what a sample takes and what is there without any; so what fits
     a card."""
-    config = bench.config(bench.forms[-1], grid=grid)
+    config = bench.config(bench.forms[0], grid=grid)
     network = bench.network(config)
     if recompute:
         recompute_activations(network)

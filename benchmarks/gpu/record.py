@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from shnet_lib.training.checkpoint import write_json
+from shnet_lib.files import write_json
 
 
 class Record:
@@ -68,7 +68,7 @@ def in_words(row: dict[str, Any]) -> str:
 
 def spell(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "NO", None: ""}[value]
+        return {True: "yes", False: "no", None: ""}[value]
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

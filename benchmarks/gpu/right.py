@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import NO_DROPOUT, Bench
 from benchmarks.sizes import TINY, make_batch, make_network
 from shnet_lib.training.evaluate import to_device
 
@@ -37,7 +37,7 @@ def measure_right(bench: Bench) -> None:
 
 def small(form: str) -> tuple[nn.Module, dict]:
     """The network of the tests on a CPU, and a batch in which some expressions are padded."""
-    network = make_network(replace(TINY, sfm=form, dropout=0.0))
+    network = make_network(replace(TINY, sfm=form, **NO_DROPOUT))
     batch = make_batch(network.config, expressions=6, per_image=2)
     batch["word_mask"][1::2, 5:] = False
     return network, batch

@@ -28,10 +28,11 @@ def measure_step(bench: Bench) -> None:
         for variant in VARIANTS:
             row = partial(whole_step, bench, form, SHARED, *variant)
             bench.measure(variant[0], row, sfm=form, **{"an image": SHARED})
-    bench.measure("profile of library bf16", partial(profiled, bench, form), sfm=form)
-    measure_parts(bench, form)
+    own = bench.forms[0]
+    bench.measure("profile of library bf16", partial(profiled, bench, own), sfm=own)
+    measure_parts(bench, own)
     for form in bench.forms:
-        for variant in VARIANTS:
+        for variant in VARIANTS[:1] if bench.tiny else VARIANTS:
             row = partial(whole_step, bench, form, 1, *variant)
             bench.measure(variant[0], row, sfm=form, **{"an image": 1})
 

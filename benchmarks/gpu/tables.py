@@ -18,12 +18,11 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.children import Child
 from benchmarks.sizes import TINY
 from refgen.refshapes import IMAGES, generate
-from shnet_lib.training import __main__ as training
+from shnet_lib.command import main
 from shnet_lib.training import ablations
-from shnet_lib.training.checkpoint import replacing_file
-from shnet_lib.training.config import PRESETS, configure, parse_settings
+from shnet_lib.training.config import PRESETS, TrainConfig, configure, parse_settings
 
-PRESET = "tables" if "tables" in PRESETS else "quick"
+PRESET = "tables"
 AT_ONCE = 8  # runs of a network this small leave a large GPU idle most of the time
 TINY_IMAGES = {"train": 4, "val": 1, "testA": 1, "testB": 1}
 SHIPPED = Path(__file__).parents[2] / "data" / "refshapes"
@@ -67,7 +66,8 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     steps = 2 if bench.tiny else whole // 4
     arguments += ["--set", *settings, f"steps={steps}"]
     began = time.monotonic()
-    _ended_well(_start(bench, "training", arguments, os.cpu_count() or 1), bench)
+    threads = 1 if bench.tiny else os.cpu_count() or 1
+    _wait(_start(bench, "train", arguments, threads), bench.ends)
     seconds = time.monotonic() - began
     report = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
@@ -82,19 +82,18 @@ def run_quick(bench: Bench, data: Path, settings: list[str]) -> dict:
     }
 
 
-def _ended_well(child: Child, bench: Bench) -> None:
+def _wait(child: Child, until: float) -> None:
+    """Raises RuntimeError where it does not end well, and in time."""
     with child:
-        for _ in child.sent(bench.ends):
-            pass
+        list(child.sent(until))
     if child.failed:
         raise RuntimeError(child.failed)
 
 
 def _command(send: Callable, command: str, arguments: list[str], threads: int) -> None:
-    """What `python -m shnet_lib.training...` runs, without importing all of it anew."""
+    """What `shnet COMMAND ...` runs, without importing all of it anew."""
     torch.set_num_threads(max(threads, 1))
-    main = {"training": training.main, "ablations": ablations.main}[command]
-    if status := main(arguments):
+    if status := main([command, *arguments]):
         raise RuntimeError(f"exit status {status}: its last line is in gpu.log")
 
 
@@ -103,65 +102,51 @@ def _start(bench: Bench, command: str, arguments: list[str], threads: int) -> Ch
 
 
 def run_rows(bench: Bench, data: Path, settings: list[str]) -> None:
-    """Every row with seed 0, then with 1, then 2, until the time is over; a row each that ended."""
+    """Every row with seed 0, then with 1, then 2, until the time is over."""
     table = bench.out / "ablations_gpu.csv"
+    base = configure(PRESET, **parse_settings(settings))
     cores = os.cpu_count() or 1
     at_once = 2 if bench.tiny else max(min(AT_ONCE, cores - 2), 1)
     rows = list(ablations.ROWS)[:2] if bench.tiny else list(ablations.ROWS)
-    waiting = [(row, seed) for seed in ablations.SEEDS for row in rows]
-    waiting = [run for run in waiting if not _is_in(table, *run, settings)]
-    waiting = waiting[:2] if bench.tiny else waiting
-    running: dict[tuple[str, int], tuple[Child, float, Path]] = {}
+    waiting = [(row, seed) for seed in ablations.SEEDS[: 1 if bench.tiny else None] for row in rows]
+    waiting = [run for run in waiting if not _is_in(table, *run, base)]
+    running: dict[tuple[str, int], tuple[Child, float]] = {}
     try:
         while (waiting or running) and bench.left() > 0:
             while waiting and len(running) < at_once:
-                run = waiting.pop(0)
-                folder = bench.scratch / f"ablation-{len(waiting)}"
-                arguments = ["--data", str(data), "--out", str(folder / "row.csv")]
-                arguments += ["--runs", str(folder), "--preset", PRESET]
-                arguments += ["--rows", run[0], "--seeds", str(run[1])]
+                row, seed = waiting.pop(0)
+                arguments = ["--data", str(data), "--out", str(table), "--preset", PRESET]
+                arguments += ["--runs", str(bench.scratch / "ablations")]
+                arguments += ["--rows", row, "--seeds", str(seed)]
                 arguments += ["--set", *settings] if settings else []
-                child = _start(bench, "ablations", arguments, cores // at_once)
-                running[run] = child, time.monotonic(), folder
+                child = _start(bench, "ablate", arguments, cores // at_once)
+                running[row, seed] = child, time.monotonic()
             time.sleep(0.05)
-            for run in [
-                run for run, (child, *_) in running.items() if not child.process.is_alive()
-            ]:
-                child, began, folder = running.pop(run)
-                with child:
-                    list(child.sent(time.monotonic() + 1))
+            for run in [run for run, (child, _) in running.items() if not child.process.is_alive()]:
+                child, began = running.pop(run)
                 seconds = time.monotonic() - began
-                finished = partial(keep_row, table, folder / "row.csv", child.failed, seconds)
-                bench.measure(run[0], finished, seed=run[1], **{"at once": at_once})
+                ended = partial(read_row, child, table, run, base, seconds)
+                bench.measure(run[0], ended, seed=run[1], **{"at once": at_once})
     finally:
-        for child, *_ in running.values():
+        for child, _ in running.values():
             child.__exit__()
     left = {"not finished": len(running), "not begun": len(waiting)}
     bench.send({"name": "rows of the tables that time did not reach", **left})
 
 
-def _is_in(table: Path, row: str, seed: int, settings: list[str]) -> bool:
-    """Whether the CSV holds this run, made with the same settings."""
-    words = ablations.settings_of(row, seed, settings)
-    command = configure(PRESET, **parse_settings(words)).command()
-    return any((line["row"], line["command"]) == (row, command) for line in _read(table))
+def _key(row: str, seed: int, base: TrainConfig) -> dict[str, str]:
+    return ablations.key_of(row, ablations.config_of(row, seed, base))
 
 
-def _read(table: Path) -> list[dict[str, str]]:
-    if not table.exists():
-        return []
-    with table.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def _is_in(table: Path, row: str, seed: int, base: TrainConfig) -> bool:
+    return ablations.holds(table, _key(row, seed, base))
 
 
-def keep_row(table: Path, made: Path, failed: str | None, seconds: float) -> dict:
-    """Add a finished run's line to the table, whole or not at all."""
-    if failed:
-        raise RuntimeError(failed)
-    lines = [*_read(table), *_read(made)]
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    with replacing_file(table) as new, new.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(lines)
-    return {"seconds": seconds, "overall IoU, val": float(lines[-1]["val_overall_iou"])}
+def read_row(
+    child: Child, table: Path, run: tuple[str, int], base: TrainConfig, seconds: float
+) -> dict:
+    """What a run that has ended put into the table."""
+    _wait(child, time.monotonic() + 1)
+    key = _key(*run, base)
+    (line,) = (line for line in ablations.read_lines(table) if key.items() <= line.items())
+    return {"seconds": seconds, "overall IoU, val": float(line["val_overall_iou"])}

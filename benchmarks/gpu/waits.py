@@ -19,7 +19,7 @@ EVERY = (1, 10, 20)
 def measure_waits(bench: Bench) -> None:
     quick = TINY if bench.tiny else PRESETS["quick"].model
     sizes = {
-        "unc-320": (bench.config(bench.forms[-1]), bench.expressions, SHARED),
+        "unc-320": (bench.config(bench.forms[0]), bench.expressions, SHARED),
         "quick": (quick, 4 if bench.tiny else 32, 2),
     }
     for preset, (model, expressions, per_image) in sizes.items():

@@ -1,5 +1,6 @@
 """Section 7: the whole run, from JPEGs to metrics, through the library's own loader and `fit`."""
 
+import io
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import PRESET, Bench
 from shnet_lib.data import Expression, read_expressions
 from shnet_lib.data.dataset import collate
 from shnet_lib.data.refer import DATASETS
@@ -36,9 +37,8 @@ WORDS = [a + b for a in "ba be bi bo ca ce ci co da de".split() for b in "lu mo 
 def measure_whole(bench: Bench) -> None:
     images = {"train": 6, "val": 2} if bench.tiny else {"train": 2000, "val": 200}
     folder = bench.scratch / "photos"
-    bench.measure(
-        "photos", partial(write_photos, folder, images, (96, 128) if bench.tiny else None)
-    )
+    size = (96, 128) if bench.tiny else (480, 640)
+    bench.measure("photos", partial(write_photos, folder, images, size))
     data = {split: read_expressions(folder, DATASET, split) for split in images}
     workers = (1,) if bench.tiny else WORKERS
     for number in workers:
@@ -50,104 +50,77 @@ def measure_whole(bench: Bench) -> None:
             bench.measure("30 epochs of UNC", partial(thirty_epochs, found), workers=number)
 
 
-def write_photos(folder: Path, images: dict[str, int], size: tuple[int, int] | None) -> dict:
+def write_photos(folder: Path, images: dict[str, int], size: tuple[int, int]) -> dict:
     """A data set in the REFER layout: 2.5 things a photo, 2.8 phrases a thing, as UNC has them.
 
-    A JPEG's decoding costs by its pixels and its bytes, whatever it shows: 32 pictures under many
-    names are read from as many files.
+    A JPEG's decoding costs by its pixels and its bytes, whatever it shows: a few pictures under
+    many names are read from as many files.
     """
-    height, width = size or (480, 640)
+    height, width = size
     random = np.random.default_rng(0)
-    pictures = [_jpeg(random, height, width, folder) for _ in range(2 if size else 32)]
     layout = DATASETS[DATASET]
     photos = folder / layout.image_folder
-    photos.mkdir(parents=True, exist_ok=True)
+    photos.mkdir(parents=True)
+    pictures = [_jpeg(random, height, width) for _ in range(16)]
     refs, records, annotations = [], [], []
     for split, count in images.items():
         for _ in range(count):
             image_id = len(records) + 1
             name = f"COCO_train2014_{image_id:012}.jpg"
             (photos / name).write_bytes(pictures[image_id % len(pictures)])
-            record = {"id": image_id, "file_name": name, "height": height, "width": width}
-            records.append(record)
+            records.append({"id": image_id, "file_name": name, "height": height, "width": width})
             for _ in range(2 + image_id % 2):
                 number = len(annotations) + 1
-                annotations.append(_annotation(random, number, record))
-                refs.append(_ref(random, number, record, split))
+                ids = {"image_id": image_id, "category_id": 1}
+                polygon = {"segmentation": [_blob(random, height, width)], "iscrowd": 0}
+                annotations.append({"id": number, **ids, **polygon})
+                phrases = [_phrase(random, 10 * number + n) for n in range(2 + (number % 5 > 0))]
+                ref = {"ref_id": number, "ann_id": number, "split": split, "sentences": phrases}
+                refs.append(ids | ref)
     instances = {"images": records, "annotations": annotations}
     instances["categories"] = [{"id": 1, "name": "thing"}]
-    (folder / layout.folder).mkdir(exist_ok=True)
+    (folder / layout.folder).mkdir()
     (folder / layout.folder / "instances.json").write_text(json.dumps(instances))
     (folder / layout.folder / layout.refs_file).write_bytes(pickle.dumps(refs, protocol=2))
-    _write_glove(folder / "glove.txt", random)
-    return {
-        "photos": len(records),
-        "expressions": sum(len(ref["sentences"]) for ref in refs),
-        "KB a photo": float(np.mean([len(picture) for picture in pictures])) / 1000,
-    }
+    vectors = [[word, *(f"{x:.4f}" for x in random.normal(size=300))] for word in WORDS]
+    (folder / "glove.txt").write_text("".join(" ".join(line) + "\n" for line in vectors))
+    expressions = sum(len(ref["sentences"]) for ref in refs)
+    size = float(np.mean([len(picture) for picture in pictures]))
+    return {"photos": len(records), "expressions": expressions, "KB a photo": size / 1000}
 
 
-def _jpeg(random: np.random.Generator, height: int, width: int, folder: Path) -> bytes:
+def _jpeg(random: np.random.Generator, height: int, width: int) -> bytes:
     """Soft colours under some grain: about the bytes of a COCO photo."""
     coarse = random.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
     soft = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    grain = random.normal(0, 9, (height, width, 1))
-    pixels = (np.asarray(soft) + grain).clip(0, 255).astype(np.uint8)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "picture.jpg"
-    Image.fromarray(pixels).save(path, quality=90)
-    return path.read_bytes()
+    pixels = np.asarray(soft) + random.normal(0, 11, (height, width, 1))
+    stream = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
 
 
-def _annotation(random: np.random.Generator, number: int, image: dict) -> dict:
-    """A polygon of 24 corners, about 8 % of the photo."""
+def _blob(random: np.random.Generator, height: int, width: int) -> list[float]:
+    """A polygon of 24 corners, about a twelfth of the photo."""
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    radius = image["height"] * random.uniform(0.12, 0.24) * random.uniform(0.8, 1.2, 24)
-    x = image["width"] * random.uniform(0.3, 0.7) + radius * np.cos(turn)
-    y = image["height"] * random.uniform(0.3, 0.7) + radius * np.sin(turn)
-    corners = np.stack((x, y), axis=1).round(1)
-    low, high = corners.min(0), corners.max(0)
-    return {
-        "id": number,
-        "image_id": image["id"],
-        "category_id": 1,
-        "segmentation": [corners.flatten().tolist()],
-        "bbox": [*low.tolist(), *(high - low).tolist()],
-        "area": float(np.pi * np.mean(radius) ** 2),
-        "iscrowd": 0,
-    }
+    radius = height * random.uniform(0.15, 0.24) * random.uniform(0.8, 1.2, 24)
+    x = width * random.uniform(0.3, 0.7) + radius * np.cos(turn)
+    y = height * random.uniform(0.3, 0.7) + radius * np.sin(turn)
+    return np.stack((x, y), axis=1).round(1).flatten().tolist()
 
 
-def _ref(random: np.random.Generator, number: int, image: dict, split: str) -> dict:
-    texts = [
-        " ".join(random.choice(WORDS, random.integers(2, 8)).tolist())
-        for _ in range(2 + (number % 5 > 0))
-    ]
-    sentences = [
-        {"sent_id": 10 * number + n, "sent": text, "raw": text, "tokens": text.split()}
-        for n, text in enumerate(texts)
-    ]
-    return {
-        "ref_id": number,
-        "ann_id": number,
-        "image_id": image["id"],
-        "category_id": 1,
-        "file_name": "names_no_file.jpg",
-        "split": split,
-        "sent_ids": [sentence["sent_id"] for sentence in sentences],
-        "sentences": sentences,
-    }
-
-
-def _write_glove(path: Path, random: np.random.Generator) -> None:
-    lines = [f"{word} {' '.join(f'{x:.4f}' for x in random.normal(size=300))}" for word in WORDS]
-    path.write_text("\n".join(lines) + "\n")
+def _phrase(random: np.random.Generator, sent_id: int) -> dict:
+    text = " ".join(random.choice(WORDS, random.integers(2, 8)).tolist())
+    return {"sent_id": sent_id, "sent": text}
 
 
 def run_config(bench: Bench, workers: int, steps: int) -> TrainConfig:
     """unc-320 on a ResNet-101 of random weights, evaluated twice."""
-    model = bench.config(bench.forms[0])
-    settings = {f"model.{each.name}": getattr(model, each.name) for each in fields(model)}
+    model = bench.config(PRESET.model.sfm)
+    changed = {each.name: getattr(model, each.name) for each in fields(model)}
+    changed = {
+        name: value for name, value in changed.items() if value != getattr(PRESET.model, name)
+    }
+    settings = {f"model.{name}": value for name, value in changed.items()}
     settings |= {"workers": workers, "steps": steps, "evaluate_every": steps // 2}
     settings |= {"glove": str(bench.scratch / "photos" / "glove.txt")}
     return configure("unc-320", **settings, **({"batch_size": 4} if bench.tiny else {}))
@@ -177,12 +150,11 @@ def loader_rate(bench: Bench, data: dict[str, list[Expression]], workers: int) -
     first = time.perf_counter() - began
     for _ in range(1 if bench.tiny else 3 * workers):
         next(reading)
-    seconds = 0.05 if bench.tiny else 4.0
-    began, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds or count == 0:
+    began, count, spent = time.perf_counter(), 0, 0.0
+    while spent < (0.05 if bench.tiny else 4.0):
         next(reading)
-        count += 1
-    rate = count * batches.batch_size / spent if spent else 0.0
+        count, spent = count + 1, time.perf_counter() - began
+    rate = count * batches.batch_size / spent
     return {"expressions/s": rate, "seconds to the first batch": first}
 
 
@@ -230,15 +202,9 @@ def through_fit(bench: Bench, data: dict[str, list[Expression]], workers: int) -
     first, second = result.history
     batch = min(config.batch_size, len(data["train"]))
     training = batch * (steps // 2) / second["samples_per_second"]
-    began = time.perf_counter()
     val_set = result.trained.evaluation_set(data["val"])
-    evaluate(
-        result.trained.network,
-        val_set,
-        result.accelerator,
-        batch_size=config.batch_size,
-        workers=workers,
-    )
+    began = time.perf_counter()
+    evaluate(result.trained.network, val_set, result.accelerator, "original", batch, None, workers)
     evaluating = time.perf_counter() - began
     shutil.rmtree(folder)
     beside = second["seconds"] - first["seconds"] - training - evaluating

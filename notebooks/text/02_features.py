@@ -420,7 +420,7 @@ print(f"model.training is {model.training}, backbone.training is {backbone.train
 # %% [markdown]
 # ## What the paper does not say
 #
-# - **Which pooling, which convolution.** What you built is the released code's. For the paper's sizes it has 16.5 million parameters, more than a quarter of all 59.8 million that the network trains (lesson 05 counts them):
+# - **Which pooling, which convolution.** What you built is the released code's. For the paper's sizes it has 16.5 million parameters, more than a quarter of all 62.2 million that the network trains (lesson 05 counts them):
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -183,14 +183,14 @@ def equation_1(visual, words, positions, keep, norm, attention):
 
 
 # %% [markdown]
-# The library's `PaperSFM` is the same for a whole batch. Do both agree?
+# The library's `PrintedSFM` is the same for a whole batch. Do both agree?
 
 # %%
-from shnet_lib.model.sfm import PaperSFM, pixel_positions, word_positions
+from shnet_lib.model.sfm import PrintedSFM, pixel_positions, word_positions
 
 torch.manual_seed(0)
 grid, length, channels = 3, 4, 16
-sfm = PaperSFM(channels, heads=2, layers=1, feedforward=0)  # Eq. 1 has no feed-forward part
+sfm = PrintedSFM(channels, heads=2)
 visual, word_feats = torch.randn(grid * grid, channels), torch.randn(length, channels)
 places = (pixel_positions(grid, grid, channels), word_positions(length, channels))
 positions = torch.cat(places)  # (N, C)
@@ -209,7 +209,7 @@ assert torch.allclose(ours, fused[0], atol=1e-5)
 # NBVAL_CHECK_OUTPUT
 from shnet_lib.model.sfm import SFM
 
-module = SFM("paper", channels=16, heads=2).eval()
+module = SFM("printed", channels=16, heads=2).eval()
 levels = [torch.randn(2, 16, 3, 3) for _ in range(3)]  # B = 2
 batch_words, word_mask = torch.randn(2, 4, 16), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
 fused_visual, fused_words, _ = module(levels, batch_words, word_mask)
@@ -276,7 +276,7 @@ def shuffled(level):
 
 
 for positions_on in (False, True):
-    module = SFM("paper", channels=16, heads=2, positions=positions_on).eval()
+    module = SFM("printed", channels=16, heads=2, positions=positions_on).eval()
     straight = module(levels, batch_words, word_mask)[0][0]
     after = module([shuffled(level) for level in levels], batch_words, word_mask)[0][0]
     same = torch.allclose(shuffled(straight), after, atol=1e-5)
@@ -421,7 +421,7 @@ for side in (18, 40):
 from shnet_course.measure.memory import MIB, saved_bytes
 from shnet_lib.model.sfm import ReleasedSFM
 
-block = ReleasedSFM(channels=512, heads=8, layers=2, feedforward=512)
+block = ReleasedSFM(channels=512, heads=8, layers=2, feedforward=256)
 
 
 def sfm_memory(grid, keep_weights):
@@ -467,9 +467,9 @@ rest = whole - measured["weights never kept"][sides.index(18)]
 print(f"all but SFM keeps {rest:.0f} MiB a sample on 18 x 18")
 
 # %%
-from shnet_lib.model.shnet import count_parameters
+from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
-_, trainable, frozen = count_parameters(ModelConfig(), vocabulary_size=10_000)[-1]
+_, trainable, frozen = count_parameters(PAPER, PAPER_WORDS)[-1]
 fixed = (16 * trainable + 4 * frozen) / MIB  # weight, gradient and AdamW's two averages
 for side in (18, 40):
     others = rest * (side / 18) ** 2
@@ -499,8 +499,8 @@ for side in (18, 40):
 # %%
 # NBVAL_CHECK_OUTPUT
 forms = {
-    "printed": SFM("paper", channels=512, heads=8),
-    "released": SFM("released", channels=512, heads=8, layers=2, feedforward=512),
+    "printed": SFM("printed", channels=512, heads=8),
+    "released": SFM("released", channels=512, heads=8, layers=2, feedforward=256),
 }
 for name, form in forms.items():
     print(f"{name:9} {sum(p.numel() for p in form.parameters()) / 1e6:.2f} M parameters")
@@ -527,15 +527,15 @@ print({name: round(value, 2) for name, value in spreads.items()})
 assert spreads["printed"] < spreads["released"]
 
 # %% [markdown]
-# In the printed form the pixels have to find their differences again through learnt attention. The library builds and trains both forms, `model.sfm=paper` and `model.sfm=released`. Which is better, the paper does not say, and one run each would not tell (lesson 08).
+# In the printed form the pixels have to find their differences again through learnt attention. The library builds and trains both forms, `model.sfm=printed` and `model.sfm=released`. Which is better, the paper does not say, and one run each would not tell (lesson 08).
 
 # %% [markdown]
 # ## What you have seen
 #
 # - You computed attention over six tokens by hand, and its map had four blocks: pixel-pixel, pixel-word, word-pixel, word-word.
-# - Eq. 1 was three lines, equal to the library's `PaperSFM`.
+# - Eq. 1 was three lines, equal to the library's `PrintedSFM`.
 # - Padding, masked, moved no logit; without positions a shuffled image gave the shuffled answer.
-# - The authors' code has residuals, a feed-forward part and a second layer that Eq. 1 does not print.
+# - The authors' code has residuals, a feed-forward part and a second layer that Eq. 1 does not print. The presets train that form.
 # - Kept attention weights grew with the square of the number of tokens; not kept, with the number. 40 x 40 fits on 11 GB in smaller batches.
 #
 # Practise: [the exercises of this lesson](../exercises/03_sfm_ex.ipynb).

@@ -421,7 +421,7 @@ assert abs(control) < abs(tested)
 float(torch.sigmoid(torch.tensor(0.0)))
 
 # %% [markdown]
-# Half open, not shut. The library leaves this dropout out; Eq. 2 does not have it either.
+# Half open, not shut. The library has it (`affinity_dropout`), though Eq. 2 does not print it; with `sfm="printed"` it is left out.
 #
 # And since one BatchNorm serves both $j$, it runs twice in a training step, so that its running averages move twice. The library does the same:
 

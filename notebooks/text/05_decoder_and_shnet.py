@@ -334,7 +334,7 @@ print(source[source.index("image_index, word_mask") :])
 from shnet_course.measure.trace import trace_shapes, weightless
 from shnet_lib.model.shnet import ModelConfig
 
-paper = ModelConfig(backbone="resnet101", sfm="released", train_word_vectors=False)
+paper = ModelConfig(backbone="resnet101")
 rows = trace_shapes(*weightless(paper, images=2, expressions=5, words=6))
 for row in rows[:6]:
     print(f"{row.part:14} {row.kind:16} -> {row.outputs[0]}")
@@ -365,14 +365,14 @@ explore(
 # %% [markdown]
 # ## What it costs
 #
-# `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP); a GFLOP is a billion. The 3.0 million frozen numbers of `word_encoder` are GloVe vectors for 10,000 words, which the released code does not train.
+# `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP); a GFLOP is a billion. Of the 4.7 million numbers of `word_encoder`, 3.0 million are the vectors of 10,000 words: GloVe initialises them (section 4.2).
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from shnet_course.measure.trace import count_flops
-from shnet_lib.model.shnet import count_parameters
+from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
-parameters = count_parameters(paper, vocabulary_size=10_000)
+parameters = count_parameters(PAPER, PAPER_WORDS)
 flops = count_flops(paper)
 print("part           trained M  frozen M   GFLOP")
 for (part, trained, frozen), (_, operations) in zip(parameters, flops, strict=True):
@@ -385,12 +385,12 @@ cost = [(p[0], p[1] / 1e6, f[1] / 1e9) for p, f in zip(parameters[:-1], flops[:-
 show(
     draw_cost(cost),
     alt="Bars a part. Trained parameters: HCAM 21.2 million, projections 16.5, ASPP 8.9, "
-    "up-sampling 8.3, SFM 3.2, words 1.7, backbone none. Operations: backbone 32, up-sampling 23, "
+    "up-sampling 8.3, words 4.7, SFM 2.6, backbone none. Operations: backbone 32, up-sampling 23, "
     "projections 11, HCAM 9, SFM 8, ASPP 6 GFLOP.",
 )
 
 # %% [markdown]
-# 59.8 million parameters are trained. The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder (`aspp` and `upsample`) does the most, since its last convolutions run at 72 × 72 cells. The paper gives it one sentence.
+# 62.2 million parameters are trained. (The released code trains 59.2 million, since it never trains the word vectors; its option for a wider feed-forward network in SFM, 512 in place of 256, makes them 59.8 million.) The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder (`aspp` and `upsample`) does the most, since its last convolutions run at 72 × 72 cells. The paper gives it one sentence.
 #
 # Two parts would do more if they were written as one would first write them. HCAM, as Eq. 2 is printed: six convolutions over $[f^v_i; f^l_j]$, each with 1024 channels in, and one over three stacked levels. The library computes the visual half once for both $j$ and the sentence half on nine cells (lesson 04). Up-sampling, with each map doubled and then convolved: the library mixes channels before it doubles the map (`ConvolveDoubled`). The differences:
 
@@ -416,7 +416,7 @@ from dataclasses import replace
 
 for widths in ((512, 512, 512, 256), (512, 256, 256)):
     config = replace(paper, decoder_widths=widths)
-    trained = {part: n for part, n, _ in count_parameters(config, 10_000)}["upsample"]
+    trained = {part: n for part, n, _ in count_parameters(config, PAPER_WORDS)}["upsample"]
     print(widths, f"{trained / 1e6:.1f} M, {dict(count_flops(config))['upsample'] / 1e9:.1f} GFLOP")
 
 # %% [markdown]
@@ -432,7 +432,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **Which corners meet.** The two doublings in the decoder align the corners of the maps (`align_corners=True`, the released code's choice); the last step aligns the middles of pixels, as resizing the photo did. Mixing the two up shifts the mask. How far, on a ramp of 8 cells enlarged to 16?
+# **Which corners meet.** The two doublings in the decoder align the corners of the maps (`align_corners=True`, the released code's choice); so does its last step, from 4H x 4W to the size of the mask, and ours. Resizing the photo aligned the middles of pixels, as the printed form's last step does here. Mixing the two up shifts the mask. How far, on a ramp of 8 cells enlarged to 16?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -448,7 +448,7 @@ print(f"at most {(corners - middles).abs().max():.2f} cells apart, at the border
 # - Enlarging before deciding was better on every grid, by ten points at 16 × 16.
 # - Sigmoid and then BCE had the gradient 0 at logit 18; BCE on logits had 1.
 # - Hooks wrote down the shapes of a run, and the architecture diagram was drawn from them.
-# - 59.8 million parameters are trained; the decoder does the most work.
+# - 62.2 million parameters are trained; the decoder does the most work.
 #
 # Practise: [the exercises of this lesson](../exercises/05_decoder_and_shnet_ex.ipynb).
 #

@@ -613,7 +613,7 @@ show(
 print(f"all eight: {overall_iou(*intersection_and_union(theirs_64, ours_64)):.2f}")
 
 # %% [markdown]
-# The released code makes its targets bilinearly too, at 160 x 160, and takes what is above 0. How much too large they are depends on "bilinear": with `antialias`, as above, an average over all pixels that the new one covers; without, over the four around its middle. This course did not run that part of the released code, so here are both, for thirty discs in photos of 427 x 640, against the discs by nearest pixels:
+# The released code makes its targets bilinearly too, at 160 x 160, and takes what is above 0. How much too large they are depends on "bilinear": with `antialias`, as above, an average over all pixels that the new one covers; without, over the four around its place, as the released code has it. Here are both, for thirty discs in photos of 427 x 640, against the discs by nearest pixels:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -628,7 +628,7 @@ for radius in (8, 60):
         print(f"radius {radius:2}, antialias {antialias!s:5}: IoU {agreement:.2f}")
 
 # %% [markdown]
-# Either way small things suffer most. Lesson 07 takes the milder way, without `antialias`, and shows what it does to a table.
+# Either way small things suffer most. Lesson 07 takes the released code's, which is the milder way, and shows what it does to a table.
 #
 # ## Stop, and go on
 #
@@ -698,7 +698,7 @@ notebook_launcher(one_of_many, (Path(runs.name) / "launched",), num_processes=1)
 # `batch_size` counts over all processes, so that the same settings are the same training on one GPU and on eight (but for BatchNorm: see above). From a terminal, on all GPUs of the machine:
 #
 # ```
-# accelerate launch -m shnet_lib.training --preset unc-320 --data /path/to/data --run runs/unc
+# accelerate launch -m shnet_lib train --preset unc-320 --data /path/to/data --run runs/unc
 # ```
 #
 # The same command with `--resume` goes on with that run. [Several GPUs](../docs/several_gpus.md) has more, and says what of it was tried.

@@ -241,7 +241,7 @@ explore(
 # %% [markdown]
 # ## The released protocol
 #
-# The released code compares at 160 × 160 pixels, with the threshold 0.40, and with the *true* mask resized bilinearly and then taken > 0. A new pixel then is the thing's as soon as one of the photo's four pixels around its middle is: the truth is *dilated*. (That is bilinear without `antialias`. With it the truth grows more; lesson 06 has both.) By how much? Thirty discs at random places, in photos of two common sizes:
+# The released code compares at 160 × 160 pixels, with the threshold 0.40, and with the *true* mask resized bilinearly, corners on corners, and then taken > 0. A new pixel then is the thing's as soon as one of the photo's four pixels around its place is: the truth is *dilated*. (That is bilinear without `antialias`. With it the truth grows more; lesson 06 has both.) By how much? Thirty discs at random places, in photos of two common sizes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -261,12 +261,12 @@ from shnet_course.pictures.lesson_07 import draw_dilation
 
 show(
     draw_dilation(radii, agreement),
-    alt="IoU of a true disc with the dilated one: about 0.8 at radius 4, and near 1 from a radius "
-    "of 60 pixels on; lower in photos of 427 rows than in those of 480.",
+    alt="IoU of a true disc with the dilated one: below 0.8 at radius 4, and near 1 from a radius "
+    "of 60 pixels on; at most radii lower in photos of 427 rows than of 480.",
 )
 
 # %% [markdown]
-# A *perfect* mask of a small disc cannot reach 1 there, and a mask that is a little too fat gets more. (480 rows suffer less by an accident: 480 is three times 160, so that the middle of each new pixel falls exactly on a row, and no second row is asked.) The lower threshold makes predicted masks fatter too. On our answers, one step at a time:
+# A *perfect* mask of a small disc cannot reach 1 there, and a mask that is a little too fat gets more. The lower threshold makes predicted masks fatter too. On our answers, one step at a time:
 
 # %%
 steps = {

@@ -53,20 +53,17 @@ for name, change in (TABLE_2 | TABLE_4).items():
     print(f"{name:16} {change}")
 
 # %% [markdown]
-# The rows do not cost the same. Here are the trained parameters of each at the paper's size, in millions, for a vocabulary of 10,000 words and with GloVe's vectors kept as they are. (One-hot words cost most: the LSTM then has weights for every single word.) A row with more parameters may win for that reason alone.
+# The rows do not cost the same. Here are the trained parameters of each at the paper's size, in millions, for a vocabulary of 10,000 words, whose vectors GloVe initialises. (One-hot words cost most: the LSTM then has weights for every single word.) A row with more parameters may win for that reason alone.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from dataclasses import replace
 
-from shnet_lib.model.shnet import ModelConfig, count_parameters
+from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
 
-def trained_millions(change: dict, vocabulary_size: int = 10_000) -> float:
-    rows = count_parameters(
-        replace(ModelConfig(train_word_vectors=False), **change), vocabulary_size
-    )
-    return rows[-1][1] / 1e6
+def trained_millions(change: dict) -> float:
+    return count_parameters(replace(PAPER, **change), PAPER_WORDS)[-1][1] / 1e6
 
 
 sizes = {name: trained_millions(change) for name, change in (TABLE_2 | TABLE_4).items()}
@@ -223,7 +220,7 @@ for row in ("SHNet", "baseline"):
 # - On RefShapes SFM and HCAM help together and not alone, and Conv3D does as well as HCAM.
 # - A minute of training ranks nothing.
 #
-# More seeds or rows: `python -m shnet_lib.training.ablations --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
+# More seeds or rows: `shnet ablate --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
 #
 # Practise: [the exercises of this lesson](../exercises/08_ablations_ex.ipynb).
 #

@@ -170,7 +170,7 @@ first = [
     for family in ("attribute", "region", "relation", "ordinal")
 ]
 masks = {
-    name: [predict(part, e.image_path, e.text).mask for e in first] for name, part in parts.items()
+    name: [predict(part, e.photo(), e.text).mask for e in first] for name, part in parts.items()
 }
 listed = "; ".join(e.text for e in first)
 show(draw_by_network(first, masks), alt=f"Four phrases answered by three networks: {listed}.")

@@ -165,7 +165,7 @@ chosen = {"best": ranked[:4], "median": ranked[middle - 2 : middle + 2], "worst"
 # %%
 for name, rows in chosen.items():
     asked = [val[row["expression_index"]] for row in rows]
-    masks = [predict(fitted.trained, e.image_path, e.text).mask for e in asked]
+    masks = [predict(fitted.trained, e.photo(), e.text).mask for e in asked]
     phrases = "; ".join(f"{row['text']} ({row['iou']:.2f})" for row in rows)
     print(name)
     show(draw_predictions(asked, masks), alt=f"The {name} four of the validation split: {phrases}.")
@@ -186,7 +186,7 @@ for path in sorted(Path(run_folder).rglob("*")):
 from shnet_lib import load_shnet
 
 trained = load_shnet(Path(run_folder) / "best")
-photo, phrase = val[0].image_path, val[0].text
+photo, phrase = val[0].photo(), val[0].text  # of your own: a path
 prediction = predict(trained, photo, phrase)
 print(f"“{phrase}” marks {prediction.mask.sum()} of {prediction.mask.size} pixels")
 print("words it never saw:", prediction.unknown_words or "none")

@@ -1,26 +1,25 @@
 """RefShapes: a generated data set of referring expressions that is always there.
 
-Read in this order: scene.py (what a picture shows), draw.py (its pixels), queries.py (what a
-sentence asks for and denotes), sentences.py (queries as English), flavours.py (which sentences a
-scene gets), write.py (the files).
+Read in this order: scene.py (what a picture shows), draw.py (its pixels), queries.py and
+../queries.py (what a sentence asks for and denotes), sentences.py (queries as English), flavours.py
+(which sentences a scene gets), write.py (the files).
 """
 
-from .draw import draw
-from .queries import (
+from refgen.queries import (
     All,
     Extreme,
     Not,
     Ordinal,
     Query,
     Reading,
-    Regions,
     Relation,
-    Things,
     denotation,
-    family,
     reading,
     refers,
 )
+
+from .draw import draw
+from .queries import Regions, Things, family
 from .scene import CORNERED, ROUND, SHAPES, Border, Region, Scene, Thing, make_scene
 from .sentences import LOCATION_WORDS, describe
 from .write import (

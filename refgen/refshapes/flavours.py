@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import sentences
-from .queries import (
+from refgen.queries import (
     EXTREMES,
     SIDES,
     All,
@@ -19,13 +18,13 @@ from .queries import (
     Not,
     Ordinal,
     Query,
-    Regions,
     Relation,
-    Things,
-    family,
     reading,
     refers,
 )
+
+from . import sentences
+from .queries import Regions, Things, family
 from .scene import Scene, Thing
 
 FAMILIES = ("attribute", "extreme", "ordinal", "relation", "negation", "region")

@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from refgen.queries import stands
 
 ROUND = ("circle", "ring", "heart", "moon")
 CORNERED = ("square", "triangle", "star", "cross")
@@ -29,6 +32,8 @@ MIN_VISIBLE = 0.66  # share of itself that every thing keeps on the measuring gr
 MIN_DISTANCE = 0.13  # between the middles of two things
 GRID = 64  # side of the grid on which visibility and places are measured
 MAX_ANGLE = 14.0  # degrees
+SURE_ON = 0.80  # share of a thing that lies over the region
+POSSIBLE_ON = 0.20
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Scene:
     things: tuple[Thing, ...]
     regions: tuple[Region, ...]
     texture: int  # seed of everything that carries no meaning: clouds, grain, bricks
+    together: ClassVar[tuple[str, ...]] = ("on",)  # "on the grass" is on any patch of grass
 
     @property
     def thing_ids(self) -> range:
@@ -109,6 +115,28 @@ class Scene:
     def element(self, element: int) -> Thing | Region:
         """The thing or region with this id."""
         return self.things[element] if element in self.thing_ids else self.region(element)
+
+    def share_on(self, thing: int, regions: frozenset[int]) -> float:
+        """The share of a thing that lies over these regions."""
+        return sum(self.things[thing].shares[region - len(self.things)] for region in regions)
+
+    def holds(self, element: int, word: str, anchors: frozenset[int]) -> tuple[bool, bool]:
+        """Does a relation hold to the anchors: (surely, possibly).
+
+        `word` is a direction, "on" (a thing on regions) or "with" (a region with a thing on it).
+        """
+        if word == "on":
+            share = self.share_on(element, anchors)
+            return share >= SURE_ON, share > POSSIBLE_ON
+        (anchor,) = anchors
+        if word == "with":
+            share = self.share_on(anchor, frozenset({element}))
+            return share >= SURE_ON, share > POSSIBLE_ON
+        surely, possibly = stands(self.element(element), self.element(anchor), word)
+        for thing, region in ((element, anchor), (anchor, element)):
+            if thing in self.thing_ids and region in self.region_ids:
+                surely = surely and self.share_on(thing, frozenset({region})) < POSSIBLE_ON
+        return surely, possibly
 
     def kind_of(self, element: int) -> str:
         """The shape of a thing, the kind of a region."""

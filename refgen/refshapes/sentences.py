@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .queries import All, Extreme, Not, Ordinal, Query, Regions, Relation, Things, about_regions
+from refgen.queries import All, Extreme, Not, Ordinal, Query, Relation
+
+from .queries import Regions, Things, about_regions
 
 # The first of each row is the plain word and the most frequent one.
 NOUNS = {

@@ -251,7 +251,7 @@ def read_scenes(out: str | os.PathLike) -> dict[int, Scene]:
     path = Path(out) / "refshapes" / "scenes.json"
     if not path.is_file():
         raise DataError(
-            f"{path} does not exist. Make it with: python -m refgen.refshapes --out {out}"
+            f"{path} does not exist. Make it with: shnet data make refshapes --out {out}"
         )
     return {record["image_id"]: _read_scene(record) for record in json.loads(path.read_text())}
 

@@ -56,7 +56,7 @@ class Convention:
     headline: str  # "overall" or "mean"
     threshold: float = 0.5  # argmax of two classes, or a logit above 0, is 0.5 too
     size: int | None = None  # compare at size x size; None: at the photo's own size
-    dilated: bool = False  # the true mask resized bilinearly and taken > 0, not by nearest pixel
+    dilated: bool = False  # corners aligned, and the true mask > 0 after it: not by nearest pixel
 
 
 # As their published evaluation code has it; argmax over two classes is a threshold of 0.5.
@@ -80,7 +80,8 @@ def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
             pair = compare_original(mask_logits, target, convention.threshold)
         else:
             size = (convention.size, convention.size)
-            prediction = torch.sigmoid(resize_plane(mask_logits, size)) > convention.threshold
+            logits = resize_plane(mask_logits, size, align_corners=convention.dilated)
+            prediction = torch.sigmoid(logits) > convention.threshold
             pair = intersection_and_union(
                 prediction, resize_target(target, convention.size, convention.dilated)
             )
@@ -92,11 +93,11 @@ def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
 def resize_target(target: Tensor, size: int, dilated: bool) -> Tensor:
     """A true mask (H, W) bool -> (size, size) bool.
 
-    By the nearest pixel; or `dilated`: bilinearly, without antialias, and then > 0, so that one of
-    the four pixels around the middle of the new one is enough.
+    By the nearest pixel; or `dilated`: bilinearly, corners on corners, without antialiasing, and
+    then > 0, so that one of the four pixels around the middle of the new one is enough.
     """
     if dilated:
-        return resize_plane(target, (size, size)) > 0
+        return resize_plane(target, (size, size), align_corners=True) > 0
     plane = target.float()[None, None]
     return F.interpolate(plane, size=(size, size), mode="nearest-exact")[0, 0] > 0
 

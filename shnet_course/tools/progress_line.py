@@ -58,7 +58,7 @@ def describe(bar: Mapping[str, Any]) -> str:
     n, total = bar["n"], bar["total"]
     parts = [f"{bar['title']} {n}/{total} ({n / total:.0%})" if total else f"{bar['title']} {n}"]
     for name, value in bar["figures"].items():
-        figure = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        figure = f"{value:.{3 if value < 10 else 1}f}"
         label = LABELS.get(name, name)
         parts.append(f"{figure} {label}" if "/" in label else f"{label} {figure}")
     done = n - bar["initial"]

@@ -28,7 +28,7 @@ def main(target: Path = TARGET) -> None:
     """Write the picture. The phrases are not chosen by how well they are answered."""
     shnet = load_shnet(COURSE / "data" / "weights" / "shnet_refshapes")
     asked = one_of_each_family(read_expressions(COURSE / "data/refshapes", "refshapes-unc", "val"))
-    masks = [predict(shnet, expression.image_path, expression.text).mask for expression in asked]
+    masks = [predict(shnet, expression.photo(), expression.text).mask for expression in asked]
     draw_predictions(asked, masks, columns=3).savefig(target)
     print(target)
 

@@ -31,7 +31,7 @@ from shnet_course.tools.progress_line import MESSAGE, ProgressLine
 
 NOTEBOOK = COURSE / "notebooks" / "10_train_unc.ipynb"
 PATH_SETTINGS = ("glove", "model.backbone_weights", "start_from", "cache_images")
-WRONG, INTERRUPTED = 2, 130  # exit statuses, as of python -m shnet_lib.training
+WRONG, INTERRUPTED = 2, 130  # exit statuses, as of shnet train
 PATIENCE = 10  # seconds that an interrupted cell has to end
 
 
@@ -196,9 +196,13 @@ def train(client: Client, run: Path) -> int:
 
 def explain(error: CellExecutionError) -> str:
     """One line for what a file or a setting can do; the traceback for everything else."""
-    from shnet_lib.training.__main__ import KNOWN_ERRORS
+    import shnet_lib.training.run  # noqa: F401  it brings all kinds of errors that can arise
+    from shnet_lib.errors import ShnetError
 
-    known = error.ename in {kind.__name__ for kind in KNOWN_ERRORS}
+    kinds = [ShnetError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    known = error.ename in {kind.__name__ for kind in kinds}
     return f"error: {error.evalue}" if known else str(error)
 
 

@@ -19,7 +19,6 @@ from torchvision.transforms import v2
 
 from shnet_lib.data.errors import DataError
 from shnet_lib.data.expression import Expression
-from shnet_lib.data.images import read_pixels
 from shnet_lib.data.text import Vocabulary, tokenize
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -106,8 +105,7 @@ class ReferringDataset(Dataset):
         Raises DataError where it cannot be read or has another size than its annotations say.
         """
         first = self.expressions[self.expressions_of_image[row][0]]
-        pixels = read_pixels(first.image_path, first.height, first.width)
-        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        return tv_tensors.Image(torch.from_numpy(first.photo()).permute(2, 0, 1))
 
     def _read_resized(self, row: int) -> tv_tensors.Image:
         """The photo at (3, S, S) uint8. Each process maps the file itself; nothing is handed over.

@@ -32,7 +32,7 @@ def require_files(paths: Iterable[Path], kind: str, remedy: str) -> None:
     `kind` is what the files are called in the message ("image", "mask").
     """
     wanted = list(dict.fromkeys(paths))
-    names = {folder: _file_names(folder) for folder in {path.parent for path in wanted}}
+    names = {folder: names_of_files(folder) for folder in {path.parent for path in wanted}}
     absent = [path for path in wanted if path.name not in names[path.parent]]
     if absent:
         raise DataError(
@@ -41,7 +41,7 @@ def require_files(paths: Iterable[Path], kind: str, remedy: str) -> None:
         )
 
 
-def _file_names(folder: Path) -> set[str]:
+def names_of_files(folder: Path) -> set[str]:
     """The names of the files in `folder`; none where there is no such folder."""
     if not folder.is_dir():
         return set()

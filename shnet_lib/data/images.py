@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from shnet_lib.data.errors import DataError
 
@@ -64,6 +65,30 @@ def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
     if mode.startswith(("I", "F")):
         raise DataError(f"{path.absolute()}: more than 8 bits a colour. Save it again with 8 bits.")
     return pixels
+
+
+def warn_of_turned(paths: Iterable[Path]) -> None:
+    """Warn with how many photos have a note (EXIF) that they are to be turned when shown.
+
+    Whoever drew masks on the photos as shown has to turn the pixels too. Reads headers only.
+    DataError where a photo cannot be read.
+    """
+    turned = []
+    for path in dict.fromkeys(paths):
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                noted = "exif" in image.info or "xmp" in image.info
+                if noted and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                    turned.append(path)
+        except Exception as error:  # a damaged image can raise nearly every kind of error
+            raise not_readable(path, error) from error
+    if turned:
+        warnings.warn(
+            f"{len(turned)} photos, the first {turned[0].absolute()}, say that they are turned "
+            "(EXIF). Their masks are read as drawn on the pixels as stored; if they were drawn on "
+            "the photos as shown, save these upright and without the note.",
+            stacklevel=2,
+        )
 
 
 def not_readable(path: Path, error: Exception) -> DataError:

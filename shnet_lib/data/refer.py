@@ -6,31 +6,35 @@ UNC, UNC+, G-Ref, RefCLEF and RefShapes lie on disk in the same way (DATASETS sa
     DATA/refcoco/instances.json    photos, annotations (the masks) and categories, as COCO has them
     DATA/images/mscoco/images/train2014/COCO_train2014_000000000009.jpg
 
+Own data lie in a folder of their own (docs/own_data.md): instances.json, refs.json and images/.
+
 A ref points to its photo by `image_id`. Its own `file_name` names no file and is not used.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import json
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from shnet_lib.data.coco import ID, Instances, check_segmentation, rasterize
 from shnet_lib.data.errors import (
     DataError,
     brief,
+    names_of_files,
     require_fields,
     require_file,
     require_files,
     require_text,
 )
 from shnet_lib.data.expression import Expression
+from shnet_lib.data.images import warn_of_turned
+from shnet_lib.data.plain_pickle import load_plain
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Layout:
     folder: str
     refs_file: str
     image_folder: str
-    splits: tuple[str, ...]
+    splits: tuple[str, ...]  # () where the refs name them
 
 
 COCO = "images/mscoco/images/train2014"  # the photos of every split, val and test too
@@ -58,7 +62,11 @@ DATASETS = {
     "refshapes-unc+": Layout("refshapes", "refs(unc+).p", SHAPES, BY_KIND),
     "refshapes-gref": Layout("refshapes", "refs(gref).p", SHAPES, BY_KIND),
     "refshapes-referit": Layout("refshapes", "refs(referit).p", SHAPES, BY_KIND),
+    "photos": Layout("photos", "refs(made).p", "images/photos", ("train", "val", "test")),
 }
+
+OWN = Layout(".", "refs.json", "images", ())
+OWN_REFS = ("refs.json", "refs.jsonl", "refs.p")
 
 # Refs in each split of the published files. By them a whole file is known, whatever its name and
 # folder are: UNC's refs fit UNC+'s instances.json, and no field says which of the two they are.
@@ -70,48 +78,22 @@ PUBLISHED_REFS = {
 }
 
 REF = {"ref_id": ID, "ann_id": ID, "image_id": ID, "split": str, "sentences": list}
+SPLIT = re.compile(r"[A-Za-z0-9_+-]{1,40}")  # of own data; files of a run are called by it
+COCO_PHOTO = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 SENTENCE = {"sent_id": ID, "sent": str}
 
 
-# The parts of a pickle that make lists, dicts, tuples, numbers and strings, in every protocol.
-# PUT (p, r) names the place in a table at which a value is kept, and the table is made that large:
-# eleven bytes could ask for gigabytes, so a place has at most seven digits or three bytes.
-PLAIN = re.compile(
-    rb"""(?s: [(\])}aesuldtN012\x85-\x89\x94]
-      | [Kqh\x80]. | M.. | [Jj].{4} | r...\x00 | [G\x95].{8}
-      | [ILFSV][^\n]*\n | g\d+\n | p\d{1,7}\n )*+""",
-    re.VERBOSE,
-)
-COUNTED = {  # opcodes followed by a length of so many bytes, and then by so many bytes of content
-    **dict.fromkeys(b"U\x8cC\x8a", 1),
-    **dict.fromkeys(b"XTB\x8b", 4),
-    **dict.fromkeys(b"\x8d\x8e", 8),
-}
-STOP, NAMES_A_CLASS = ord("."), b"ci\x93"
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dicts, numbers and strings; a pickle that asks for anything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a refs file never needs")
-
-
 def load_refs(path: Path, remedy: str = "Fetch the file again from a place you trust.") -> list:
-    """The pickled list in a refs file, without running anything that a hostile pickle may hold.
+    """The list in a refs file: JSON (.json), a JSON object per line (.jsonl), else a pickle.
 
-    The published files were written by Python 2: strings that are not ASCII are read as latin1.
+    Nothing is run that a hostile pickle may hold (plain_pickle.py).
     DataError where the file is missing, damaged, asks for any class or function, asks for more
     memory than its values take, or is no list.
     """
     require_file(path, remedy)
-    content = path.read_bytes()
+    read = {".json": json.loads, ".jsonl": _read_json_lines}.get(path.suffix, load_plain)
     try:
-        _require_plain(content)
-        try:
-            refs = _PlainUnpickler(io.BytesIO(content), encoding="ASCII").load()
-        except UnicodeDecodeError:
-            refs = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+        refs = read(path.read_bytes())
     except Exception as error:  # a damaged pickle can raise nearly every kind of error
         raise DataError(f"{path.absolute()}: not a refs file ({error}). {remedy}") from error
     if not isinstance(refs, list):
@@ -119,34 +101,23 @@ def load_refs(path: Path, remedy: str = "Fetch the file again from a place you t
     return refs
 
 
-def _require_plain(content: bytes) -> None:
-    """Raise UnpicklingError unless a pickle is PLAIN and COUNTED up to its end.
-
-    Where it names a class or a function, nothing is raised: the unpickler stops there, and it can
-    say the name.
-    """
-    position = 0
-    while True:
-        position = PLAIN.match(content, position).end()
-        if position >= len(content):
-            raise pickle.UnpicklingError("it is cut short")
-        opcode = content[position]
-        if opcode == STOP or opcode in NAMES_A_CLASS:
-            return
-        if opcode not in COUNTED:
-            raise pickle.UnpicklingError(
-                f"at byte {position} stands {bytes([opcode])!r}, which a refs file never needs"
-            )
-        start = position + 1 + COUNTED[opcode]
-        position = start + int.from_bytes(content[position + 1 : start], "little")
+def _read_json_lines(content: bytes) -> list:
+    refs = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            refs += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return refs
 
 
-def find_layout(dataset: str, split: str) -> Layout:
+def find_layout(dataset: str, split: str | None = None) -> Layout:
     """The layout of a data set; DataError where it, or that split of it, does not exist."""
-    if dataset not in DATASETS:
-        raise DataError(f"There is no data set {dataset!r}. Ask for one of {', '.join(DATASETS)}.")
-    layout = DATASETS[dataset]
-    if split not in layout.splits:
+    layouts = DATASETS | {"own": OWN}
+    if dataset not in layouts:
+        raise DataError(f"There is no data set {dataset!r}. Ask for one of {', '.join(layouts)}.")
+    layout = layouts[dataset]
+    if split and layout.splits and split not in layout.splits:
         raise DataError(f"{dataset} has no split {split!r}. Ask for {', '.join(layout.splits)}.")
     return layout
 
@@ -156,6 +127,8 @@ def read_refer(data: Path, dataset: str, split: str) -> list[Expression]:
 
     The text is `sent`, the corrected sentence everyone trains on, not `raw`. RefCLEF names some
     splits "testAB" or "testABC": such a ref belongs to each of the splits named.
+
+    A photo of COCO may also have the name that it has in another release (_photo_path).
 
     The refs file is checked as a whole, whichever split is asked for. DataError where
     - the data set or the split does not exist, or no ref in the file belongs to the split;
@@ -170,17 +143,68 @@ def read_refer(data: Path, dataset: str, split: str) -> list[Expression]:
     """
     data = Path(data)
     layout = find_layout(dataset, split)
-    refs_path = data / layout.folder / layout.refs_file
+    refs_path = find_refs(data, layout)
     remedy = how_to_get(dataset, data)
     refs, instances = read_records(data, dataset)
-    chosen = [ref for ref in refs if split in _splits_of(ref)]
+    chosen = [ref for ref in refs if split in _splits_of(ref, layout)]
     if not chosen:
-        raise DataError(f"{refs_path.absolute()}: no ref is of the split {split!r}. {remedy}")
-    folder = data / layout.image_folder
+        named = ", ".join(dict.fromkeys(ref["split"] for ref in refs)) or "none"
+        if layout is OWN:
+            remedy = (
+                f'Give some of them "split": {json.dumps(split)}, or name other splits '
+                "(train_split=..., val_split=...)."
+            )
+        raise DataError(
+            f"{refs_path.absolute()}: no ref is of the split {split!r}, but of {named}. {remedy}"
+        )
     _check_masks(chosen, instances)
-    expressions = [item for ref in chosen for item in _expressions(ref, instances, folder)]
+    file_names = cache(names_of_files)
+    photos = {
+        number: _photo_path(
+            data / layout.image_folder, instances.images[number]["file_name"], file_names
+        )
+        for number in {ref["image_id"] for ref in chosen}
+    }
+    expressions = [
+        item for ref in chosen for item in _expressions(ref, instances, photos[ref["image_id"]])
+    ]
     require_files((item.image_path for item in expressions), "image", remedy)
+    if layout is OWN:
+        warn_of_turned(item.image_path for item in expressions)
     return expressions
+
+
+def _photo_path(folder: Path, name: str, file_names: Callable[[Path], set[str]]) -> Path:
+    """Where a photo lies: `folder / name`, or where another release of COCO has it.
+
+    000000000009.jpg of train2017 and val2017 is COCO_train2014_000000000009.jpg, or val2014's.
+    """
+    path = folder / name
+    found = COCO_PHOTO.fullmatch(path.name)
+    if not found or path.name in file_names(path.parent):
+        return path
+    prefixes = ("", "COCO_train2014_", "COCO_val2014_")
+    others = [
+        *(path.with_name(prefix + found[1]) for prefix in prefixes),
+        *(folder.with_name(release) / found[1] for release in ("train2017", "val2017")),
+    ]
+    return next((other for other in others if other.name in file_names(other.parent)), path)
+
+
+def find_refs(data: Path, layout: Layout) -> Path:
+    """The refs file of a data set. DataError where own data have several."""
+    if layout is not OWN:
+        return data / layout.folder / layout.refs_file
+    there = [name for name in OWN_REFS if (data / name).is_file()]
+    if len(there) > 1:
+        raise DataError(f"{data.absolute()}: holds {' and '.join(there)}. Keep one of them.")
+    return data / (there or OWN_REFS)[0]
+
+
+def own_splits(data: Path) -> tuple[str, ...]:
+    """The splits that the refs of own data name, in their order. DataError as read_refer says."""
+    refs, _ = read_records(data, "own")
+    return tuple(dict.fromkeys(ref["split"] for ref in refs))
 
 
 def read_records(data: Path, dataset: str) -> tuple[list[dict], Instances]:
@@ -188,15 +212,17 @@ def read_records(data: Path, dataset: str) -> tuple[list[dict], Instances]:
 
     DataError as read_refer says.
     """
-    layout = DATASETS[dataset]
-    path = data / layout.folder / layout.refs_file
+    layout = find_layout(dataset)
+    path = find_refs(Path(data), layout)
     remedy = how_to_get(dataset, data)
     refs = load_refs(path, remedy)
     instances = Instances(path.with_name("instances.json"), remedy)
+    if layout is OWN:
+        _fill_in(refs, instances)
     _check_refs(refs, path, instances, layout)
     splits = Counter(ref["split"] for ref in refs)
     for other, published in PUBLISHED_REFS.items():
-        if splits == published and other != dataset:
+        if splits == published and other != dataset and layout is not OWN:
             raise DataError(
                 f"{path.absolute()}: these are the refs of {other}, not of {dataset}: "
                 f"{len(refs):,} in all, {splits['train']:,} to train on. {remedy}"
@@ -206,19 +232,48 @@ def read_records(data: Path, dataset: str) -> tuple[list[dict], Instances]:
 
 def how_to_get(dataset: str, data: Path) -> str:
     """What a person can do who lacks a file of `dataset` below `data`."""
-    layout = DATASETS[dataset]
+    layout = find_layout(dataset)
+    if layout is OWN:
+        return (
+            "Point DATA at the folder that holds instances.json, refs.json (or refs.jsonl, refs.p) "
+            "and images/; docs/own_data.md shows how to make them."
+        )
     if layout.folder == "refshapes":
-        return f"RefShapes is generated: run `python -m refgen.refshapes --out {data}`."
+        return f"RefShapes is generated: run `shnet data make refshapes --out {data}`."
+    if dataset == "photos":
+        return (
+            "Its phrases are made from photos and a COCO-format instance file: run `python -m "
+            f"refgen.photos --instances FILE --photos FOLDER --out {data}`."
+        )
     return (
         f"Point DATA at the folder that holds {layout.folder}/ and {layout.image_folder}/; "
         "data/README.md says where to get them."
     )
 
 
-def _splits_of(ref: dict) -> set[str]:
+def _fill_in(refs: list, instances: Instances) -> None:
+    """Add to refs of own data what follows from the rest, so that nobody has to write it.
+
+    {"ann_id": 7, "split": "train", "sentences": ["left cup"]} is enough.
+    """
+    for position, ref in enumerate(refs):
+        if not isinstance(ref, dict):
+            continue  # what is wrong, or lacks its annotation, _check_refs says
+        ref.setdefault("ref_id", position)
+        if isinstance(ref.get("ann_id"), ID):
+            annotation = instances.annotations.get(ref["ann_id"], {"image_id": 0})
+            ref.setdefault("image_id", annotation["image_id"])
+        if isinstance(ref.get("sentences"), list):
+            ref["sentences"] = [
+                {"sent_id": f"{position}_{number}", "sent": each} if isinstance(each, str) else each
+                for number, each in enumerate(ref["sentences"])
+            ]
+
+
+def _splits_of(ref: dict, layout: Layout) -> set[str]:
     """{"val"} for "val"; {"testA", "testB"} for RefCLEF's "testAB"."""
     name = ref["split"]
-    if name.startswith("test") and len(name) > len("test"):
+    if layout is not OWN and name.startswith("test") and len(name) > len("test"):
         return {f"test{letter}" for letter in name.removeprefix("test")}
     return {name}
 
@@ -244,7 +299,13 @@ def _check_refs(refs: list, path: Path, instances: Instances, layout: Layout) ->
         for table, key in ((instances.images, "image_id"), (instances.categories, "category_id")):
             if annotation[key] not in table:
                 raise DataError(f"{where}: {instances.file} has no {key} {annotation[key]}. {pair}")
-        if not _splits_of(ref) <= set(layout.splits):
+        if layout is OWN:
+            if not SPLIT.fullmatch(ref["split"]):
+                raise DataError(
+                    f"{where} is of split {brief(ref['split'])}. Call splits by up to 40 letters, "
+                    "digits, _, + and -, such as train, val, test."
+                )
+        elif not _splits_of(ref, layout) <= set(layout.splits):
             known = ", ".join(layout.splits)
             raise DataError(f"{where} is of split {brief(ref['split'])}, not of {known}. {pair}")
         if not ref["sentences"]:
@@ -275,7 +336,7 @@ def _check_masks(refs: list[dict], instances: Instances) -> None:
         )
 
 
-def _expressions(ref: dict, instances: Instances, image_folder: Path) -> list[Expression]:
+def _expressions(ref: dict, instances: Instances, photo: Path) -> list[Expression]:
     """One Expression for each sentence of a checked ref; they share one way to the mask."""
     annotation = instances.annotations[ref["ann_id"]]
     image = instances.images[annotation["image_id"]]
@@ -284,7 +345,7 @@ def _expressions(ref: dict, instances: Instances, image_folder: Path) -> list[Ex
     read_mask = partial(rasterize, annotation["segmentation"], height, width, record)
     return [
         Expression(
-            image_path=image_folder / image["file_name"],
+            image_path=photo,
             image_id=image["id"],
             height=height,
             width=width,

@@ -6,23 +6,38 @@ Section 4.2 of the paper: at most 25 words in an expression.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shnet_lib.data.errors import DataError
 
+# What a letter carries: the vowel signs of Hindi or Thai, an accent that has no letter of its own.
+# An emoji's variation selectors are of the same kind in Unicode, and no part of a word.
+MARKS = "".join(
+    mark
+    for mark in map(chr, range(0x1FFFF))
+    if unicodedata.category(mark) in ("Mn", "Mc") and not "\ufe00" <= mark <= "\ufe0f"
+)
+WORD = re.compile(rf"\w[\w{MARKS}]*")
+NO_MARKS = dict.fromkeys(map(ord, MARKS))
+
 
 def tokenize(text: str, keep_numbers: bool = True) -> list[str]:
     """Lower-case words: "Man's 2nd cup!" -> man, s, 2nd, cup.
 
+    A word is a run of letters, digits and underscores with the marks on them. However an accent
+    was typed, as one character or as two, the word is the same (Unicode's form NFC). Languages that
+    put no spaces between words are not cut: a Chinese phrase is one word.
+
     `keep_numbers=False` keeps words of letters only, as the code of this field does: it loses
     "2nd", "3" and "h2o", and with them what some expressions are about.
     """
-    pieces = re.split(r"(\W+)", text.lower())
+    pieces = WORD.findall(unicodedata.normalize("NFC", text).lower())
     if keep_numbers:
         return [piece for piece in pieces if any(letter.isalnum() for letter in piece)]
-    return [piece for piece in pieces if piece.isalpha()]
+    return [piece for piece in pieces if piece.translate(NO_MARKS).isalpha()]
 
 
 class Vocabulary:

@@ -1,29 +1,33 @@
-"""Tables 2 and 4 on RefShapes: each row trained with several seeds, one line a run in a CSV.
+"""Tables 2 and 4 on RefShapes: each row trained with several seeds, one line per run in a CSV.
 
-    python -m shnet_lib.training.ablations --data data/refshapes --out docs/results/ablations.csv
-    python -m shnet_lib.training.ablations ... --rows baseline SHNet --seeds 0 1 2
+    shnet ablate --data data/refshapes --out docs/results/ablations.csv
+    shnet ablate ... --rows baseline SHNet --seeds 0 1 2
 
-A run that the CSV already holds is not trained again, so that an interrupted series goes on. A row
-takes about ten minutes a seed on one core.
+Beside OUT.csv stand OUT_curves.csv, one line per evaluation on val, and OUT_families.csv, one per
+split and family of phrases. A run that OUT.csv already holds, with the same row, seed, steps and
+command, is not trained again; one that was interrupted goes on. Several processes may write into
+the same files. A row takes about ten minutes per seed on one core.
 """
 
-import argparse
 import csv
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shnet_lib.data import DataError
+import torch
+from filelock import FileLock
+
 from shnet_lib.files import write_table
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
-from shnet_lib.training.checkpoint import CheckpointError
-from shnet_lib.training.config import ConfigError, TrainConfig, configure, parse_settings
+from shnet_lib.training.config import ConfigError, TrainConfig
+from shnet_lib.training.evaluate import Evaluation
+from shnet_lib.training.metrics import overall_iou
 from shnet_lib.training.resume import has_progress
-from shnet_lib.training.run import made_with, run, unseen_splits
+from shnet_lib.training.run import RunResult, made_with, run
 
 # On RefShapes every row is "w/o GloVe": its words are one-hot. Table 4's HCAM is Table 2's SHNet.
-# Eq. 1 as printed stands beside the released form, which the preset `quick` has.
+# The printed form stands beside the released one, which the preset `tables` has.
 ROWS: dict[str, dict[str, Any]] = {
     **{name: row for name, row in TABLE_2.items() if name != "SHNet w/o GloVe"},
     **{name: row for name, row in TABLE_4.items() if name != "HCAM"},
@@ -31,26 +35,53 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 SEEDS = (0, 1, 2)
 METRICS = ("overall_iou", "mean_iou", "precision@0.5")
+CURVE = ("step", "loss", "val_overall_iou", "val_mean_iou", "seconds")  # columns of a history
+
+Lines = list[dict[str, Any]]
 
 
-def settings_of(row: str, seed: int, others: Sequence[str] = ()) -> list[str]:
-    """What a row sets, as words of a command line: ["seed=0", "model.sfm=none", ...].
+def config_of(row: str, seed: int, base: TrainConfig) -> TrainConfig:
+    """The settings of a row: those of SHNet but for what the row changes.
 
     Raises:
         ConfigError: there is no such row.
     """
     if row not in ROWS:
         raise ConfigError(f"there is no row {row!r}; there are: {', '.join(ROWS)}")
-    changes = [f"model.{name}={value}".lower() for name, value in ROWS[row].items()]
-    return [f"seed={seed}", *changes, *others]
+    return replace(base, seed=seed, model=replace(base.model, **ROWS[row]))
 
 
-def line_of(row: str, config: TrainConfig, report: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as a line of the CSV: what was trained, how, with what, and what came out."""
-    line: dict[str, Any] = {"row": row, "seed": config.seed, "steps": config.steps}
-    for split in unseen_splits(config.dataset):
-        line |= {f"{split}_{name}": report[split][name] for name in METRICS}
-    return line | {"seconds": round(report["seconds"]), "command": config.command(), **made_with()}
+def key_of(row: str, config: TrainConfig) -> dict[str, str]:
+    """What tells a run from all others: columns of every table, as a CSV gives them back."""
+    key = {"row": row, "seed": config.seed, "steps": config.steps, "command": config.command()}
+    return {name: str(value) for name, value in key.items()}
+
+
+def line_of(config: TrainConfig, report: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's metrics on each split, its seconds, and what it was made with."""
+    metrics = {
+        f"{split}_{name}": report[split][name]
+        for split in report
+        if isinstance(report[split], dict)
+        for name in METRICS
+    }
+    return metrics | {"seconds": round(report["seconds"])} | made_with()
+
+
+def family_lines(evaluations: Mapping[str, Evaluation]) -> Lines:
+    """For each split and family of phrases: how many expressions, and their overall IoU."""
+    lines = []
+    for split, evaluation in evaluations.items():
+        for family in dict.fromkeys(row["family"] for row in evaluation.rows):
+            rows = [row for row in evaluation.rows if row["family"] == family]
+            counts = (
+                torch.tensor([row[name] for row in rows]) for name in ("intersection", "union")
+            )
+            iou = round(overall_iou(*counts), 4)
+            lines.append(
+                {"split": split, "family": family, "expressions": len(rows), "overall_iou": iou}
+            )
+    return lines
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:
@@ -61,37 +92,41 @@ def read_lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where a setting or a file is wrong (one line says which)."""
-    parser = argparse.ArgumentParser(prog="python -m shnet_lib.training.ablations")
-    parser.description = __doc__
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, required=True, help="folder of RefShapes")
-    parser.add_argument("--out", type=Path, required=True, help="the CSV, continued if it exists")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="for checkpoints")
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), metavar="SEED")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="others")
-    given = parser.parse_args(arguments)
-    try:
-        for seed in given.seeds:
-            for row in given.rows:
-                settings = parse_settings(settings_of(row, seed, given.others))
-                config = configure(given.preset, **settings)
-                folder = given.runs / f"{row}-{seed}".replace(" ", "_").replace("/", "_")
-                lines = read_lines(given.out)
-                if any((line["row"], line["seed"]) == (row, str(seed)) for line in lines):
-                    continue
-                report = run(config, given.data, folder, resume=has_progress(folder)).report
-                lines.append(line_of(row, config, report))
-                write_table(given.out, lines)
-                print(f"{row}, seed {seed}: {report[config.val_split]['overall_iou']:.3f}")
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def holds(path: Path, key: Mapping[str, str]) -> bool:
+    """Whether a table holds this run."""
+    return any(key.items() <= line.items() for line in read_lines(path))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def keep(out: Path, key: Mapping[str, str], config: TrainConfig, result: RunResult) -> None:
+    """Put a run into the three tables; into that which says that the run is done, last."""
+    curve = [{name: row[name] for name in CURVE} for row in result.fit.history]
+    with FileLock(f"{out}.lock"):
+        for path, lines in (
+            (out.with_name(f"{out.stem}_families.csv"), family_lines(result.evaluations)),
+            (out.with_name(f"{out.stem}_curves.csv"), curve),
+            (out, [line_of(config, result.report)]),
+        ):
+            others = [line for line in read_lines(path) if not key.items() <= line.items()]
+            write_table(path, [*others, *({**key, **line} for line in lines)])
+
+
+def train_rows(
+    rows: Iterable[str], seeds: Iterable[int], base: TrainConfig, data: Path, out: Path, runs: Path
+) -> None:
+    """Train each row with each seed, but for what `out` holds.
+
+    Raises:
+        ConfigError: there is no such row; told before anything is trained.
+        And what `run` raises.
+    """
+    configs = [(row, config_of(row, seed, base)) for seed in seeds for row in rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for row, config in configs:
+        key = key_of(row, config)
+        if holds(out, key):
+            continue
+        name = f"{row}-{config.steps}-{config.seed}".replace(" ", "_").replace("/", "_")
+        result = run(config, data, runs / name, resume=has_progress(runs / name))
+        keep(out, key, config, result)
+        val = result.report[config.val_split]["overall_iou"]
+        print(f"{row}, seed {config.seed}: {val:.3f}", flush=True)

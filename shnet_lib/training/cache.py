@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file
-from shnet_lib.progress_line import tqdm
 from shnet_lib.training.config import ConfigError
 from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, read
 

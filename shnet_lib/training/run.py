@@ -1,6 +1,6 @@
 """A whole run: read the data, train, evaluate every other split, write the figures down.
 
-Notebook 10 and `python -m shnet_lib.training` both call this.
+Notebook 10 and `shnet train` both call this.
 """
 
 import platform
@@ -63,14 +63,15 @@ def read_splits(config: TrainConfig, data: Path) -> dict[str, list[Expression]]:
         DataError: a file of any split is missing or damaged.
     """
     data = Path(data).expanduser()
-    splits = dict.fromkeys((config.train_split, config.val_split, *unseen_splits(config.dataset)))
+    unseen = unseen_splits(config.dataset, data)
+    splits = dict.fromkeys((config.train_split, config.val_split, *unseen))
     with enough_memory(config):
         return {split: read_expressions(data, config.dataset, split) for split in splits}
 
 
-def unseen_splits(dataset: str) -> list[str]:
-    """The splits a network is measured on: all but train and trainval."""
-    return [split for split in splits_of(dataset) if not split.startswith("train")]
+def unseen_splits(dataset: str, data: Path | None = None) -> list[str]:
+    """The splits a network is measured on: all but train and trainval. Own data need `data`."""
+    return [split for split in splits_of(dataset, data) if not split.startswith("train")]
 
 
 def evaluate_splits(
@@ -87,7 +88,7 @@ def evaluate_splits(
     config = trained.config
     evaluations = {}
     with enough_memory(config):
-        for split in unseen_splits(config.dataset):
+        for split in [split for split in expressions if not split.startswith("train")]:
             evaluations[split] = evaluate(
                 trained.network,
                 trained.evaluation_set(expressions[split]),

@@ -292,4 +292,4 @@ check("Equation 1", sfm)
 # %% [markdown]
 # ## What you can do now
 #
-# You can write Equation 1 from nothing but matrix products, and you know the places where such code goes wrong and still runs. The library's own version stands in `shnet_lib/model/sfm.py`: `PaperSFM` is what you wrote, `ReleasedSFM` what the authors' code runs.
+# You can write Equation 1 from nothing but matrix products, and you know the places where such code goes wrong and still runs. The library's own version stands in `shnet_lib/model/sfm.py`: `PrintedSFM` is what you wrote, `ReleasedSFM` what the authors' code runs.

@@ -35,7 +35,7 @@ def test_a_missing_package_is_named_with_the_command():
 
     finding = _packages(("torch", "torchvision"), version)
     assert finding.found == "torch 1.0"
-    assert finding.remedy.startswith("torchvision: pip install")
+    assert finding.remedy.startswith("torchvision: make install")
 
 
 @pytest.mark.parametrize(("gigabytes", "well"), [(3.9, False), (4, True)])

@@ -41,7 +41,7 @@ def bar(n: int, state: str = "running", title: str = "training", **figures: floa
 def test_it_tells_step_loss_iou_speed_and_the_time_left():
     text = describe(bar(200, loss=0.21345, iou=0.5, samples_per_second=123.4))
     # 100 steps were done in this sitting, in a minute, and 200 are left.
-    assert text == "training 200/400 (50%) · loss 0.213 · IoU 0.5 · 123 samples/s · 2:00 left"
+    assert text == "training 200/400 (50%) · loss 0.213 · IoU 0.500 · 123.4 samples/s · 2:00 left"
 
 
 @pytest.mark.parametrize(

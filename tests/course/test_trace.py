@@ -19,7 +19,7 @@ TINY = ModelConfig(
     word_vectors="onehot",
     decoder_widths=(16, 8),
 )
-PAPER = ModelConfig(backbone="resnet101", sfm="released")
+PAPER = ModelConfig(backbone="resnet101")
 
 
 def real_batch() -> dict:

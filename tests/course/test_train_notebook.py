@@ -91,7 +91,7 @@ def test_it_prints_lines_of_ours_and_keeps_the_notebook(ran, tmp_path):
         "   a warning",
         *(line for line in lines[4:] if line.startswith("training 0/3 (0%)")),
         *(f"   Curves up to step {step}." for step in range(3)),
-        "training 3/3 (100%) · loss 0.5",
+        "training 3/3 (100%) · loss 0.500",
         f"notebook: {run}/10_small.ipynb",
         json.dumps({"val": 0.5, "data": str(tmp_path / "data")}),
     ]
@@ -105,6 +105,7 @@ def test_it_prints_lines_of_ours_and_keeps_the_notebook(ran, tmp_path):
     assert "progress" not in json.dumps(stored), "bars are not kept"
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -123,12 +124,24 @@ def test_an_error_is_told_and_the_notebook_kept(ran, tmp_path, error, told):
     assert ran(REPORT)[0] == 0
 
 
+@pytest.mark.fault
+def test_a_kernel_from_elsewhere_is_not_taken(ran, tmp_path, monkeypatch):
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "x"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    status, lines = ran("print(sys.executable)", REPORT)
+    assert (status, lines[2]) == (0, f"   {sys.executable}")
+
+
+@pytest.mark.fault
 def test_a_kernel_that_dies_is_told(ran):
     status, lines = ran("os.kill(os.getpid(), 9)")
     assert status == 2
     assert re.match("error: the notebook's kernel died; the memory may not suffice", lines[-1])
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("left", ["metrics.json", "last/step-000500"])
 def test_a_second_run_in_the_folder_is_refused_before_anything_is_touched(ran, tmp_path, left):
     assert ran(REPORT)[0] == 0
@@ -148,6 +161,7 @@ def test_a_folder_in_which_nothing_was_finished_is_begun_anew(ran, tmp_path):
     assert ran(REPORT)[0] == 0
 
 
+@pytest.mark.fault
 def test_a_finished_run_keeps_its_notebook_where_resuming_it_fails(ran, tmp_path):
     assert ran(REPORT)[0] == 0
     before = (tmp_path / "run" / "10_small.ipynb").read_bytes()
@@ -157,6 +171,7 @@ def test_a_finished_run_keeps_its_notebook_where_resuming_it_fails(ran, tmp_path
     assert (status, lines[2]) == (0, "   True")
 
 
+@pytest.mark.fault
 def test_a_folder_that_cannot_be_written_is_named(ran, tmp_path):
     (tmp_path / "run").write_text("a file")
     status, lines = ran(REPORT)
@@ -164,6 +179,7 @@ def test_a_folder_that_cannot_be_written_is_named(ran, tmp_path):
     assert lines[0].startswith(f"error: {tmp_path / 'run'} cannot be a run's folder")
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_with_the_way_on(tmp_path, number):
     path = write_notebook(tmp_path / "10_small.ipynb", WAIT, REPORT)
@@ -190,6 +206,7 @@ def test_ctrl_c_ends_it_with_the_way_on(tmp_path, number):
     assert (tmp_path / "run" / "10_small.ipynb").exists()
 
 
+@pytest.mark.fault
 def test_paths_in_set_are_relative_to_where_one_types(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")
@@ -215,6 +232,7 @@ def test_every_setting_that_is_a_path_is_known():
     assert texts <= set(PATH_SETTINGS), "a new path?"
 
 
+@pytest.mark.fault
 def test_quotes_in_set(ran):
     assert whole_settings("glove='/a b/x.txt' seed=1") == "'glove=/a b/x.txt' seed=1"
     status, (line,) = ran(REPORT, options=("--set", "glove=/o'brien/x.txt"))
@@ -242,6 +260,7 @@ def test_make_hands_set_over_as_it_was_typed(tmp_path):
     assert "--resume" not in words
 
 
+@pytest.mark.fault
 def test_the_run_folder_may_be_at_home(ran, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert ran(REPORT, options=("--run", "~/run"))[0] == 0

@@ -111,6 +111,7 @@ PLACES = {  # as published: refs file, splits
     "refshapes-unc+": ("refshapes/refs(unc+).p", "train val testA testB"),
     "refshapes-gref": ("refshapes/refs(gref).p", "train val testA testB"),
     "refshapes-referit": ("refshapes/refs(referit).p", "train val testA testB"),
+    "photos": ("photos/refs(made).p", "train val test"),
 }
 
 
@@ -124,6 +125,7 @@ def test_the_places_are_those_of_the_published_files() -> None:
         "refcocog": "images/mscoco/images/train2014",
         "refclef": "images/saiapr_tc-12",
         "refshapes": "images/refshapes",
+        "photos": "images/photos",
     }
 
 
@@ -313,6 +315,8 @@ def test_strings_of_python_2_are_read_as_latin1(tmp_path: Path) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(b"\x80\x02]U\x04caf\xe9a.")  # pickle.dumps(["caf\xe9"], 2) in Python 2
     assert load_refs(path) == ["café"]
+    path.write_bytes(b"(lp0\nS'caf\\xe9'\np1\naS'cup'\np2\na.")  # in its protocol 0
+    assert load_refs(path) == ["café", "cup"]
     path.write_bytes(b"\x80\x02]U\x03cupa.")
     assert load_refs(path) == ["cup"]
 

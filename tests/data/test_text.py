@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -24,17 +26,62 @@ def test_numbers_are_kept_or_lost_as_asked() -> None:
 
 @given(st.text(max_size=40))
 @example("Café İSTANBUL 2½ ß_a")
-def test_words_are_runs_of_letters_digits_and_underscores(text: str) -> None:
-    """Literally, a letter at a time."""
+@example("लाल गोला ❤\ufe0fcup 3\ufe0f\u20e3 e\u0301t\u00e9 \u0301a")
+def test_words_are_runs_of_letters_digits_and_underscores_with_marks(text: str) -> None:
+    """Literally, a letter at a time; a mark needs something to stand on."""
     runs, run = [], ""
-    for letter in text.lower() + " ":
-        if letter.isalnum() or letter == "_":
+    for letter in unicodedata.normalize("NFC", text).lower() + " ":
+        mark = unicodedata.category(letter) in ("Mn", "Mc") and letter not in SELECTORS
+        if letter.isalnum() or letter == "_" or (mark and run):
             run += letter
         else:
             runs.append(run)
             run = ""
-    assert tokenize(text) == [run for run in runs if run.strip("_")]
-    assert tokenize(text, keep_numbers=False) == [run for run in runs if run.isalpha()]
+    assert tokenize(text) == [run for run in runs if any(map(str.isalnum, run))]
+    for word in tokenize(text, keep_numbers=False):
+        assert word in runs and any(map(str.isalpha, word)) and not any(map(str.isdigit, word))
+
+
+SELECTORS = [chr(number) for number in range(0xFE00, 0xFE10)]
+
+
+def words_of_ascii(text: str, keep_numbers: bool) -> list[str]:
+    """As old vocabularies were made."""
+    pieces = re.split(r"(\W+)", text.lower())
+    if keep_numbers:
+        return [piece for piece in pieces if any(map(str.isalnum, piece))]
+    return [piece for piece in pieces if piece.isalpha()]
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=40), st.booleans())
+def test_plain_english_is_cut_as_it_always_was(text: str, keep_numbers: bool) -> None:
+    assert tokenize(text, keep_numbers) == words_of_ascii(text, keep_numbers)
+
+
+def test_real_phrases_are_cut_as_they_always_were(referit_queries: Path) -> None:
+    queries = json.loads(referit_queries.read_bytes())
+    phrases = [phrase for phrases in queries.values() for phrase in phrases]
+    assert len(phrases) > 1000
+    for keep_numbers in (True, False):
+        for phrase in phrases:
+            assert tokenize(phrase, keep_numbers) == words_of_ascii(phrase, keep_numbers)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("लाल गोला", ["लाल", "गोला"]),
+        ("สีแดง ซ้าย", ["สีแดง", "ซ้าย"]),
+        ("Cafe\u0301 A\u030a", ["café", "å"]),  # as macOS names files
+        ("İSTANBUL", ["i\u0307stanbul"]),
+        ("faq\u0301\u0323 cup", ["faq\u0323\u0301", "cup"]),
+    ],
+)
+def test_marks_belong_to_their_words(text: str, words: list[str]) -> None:
+    for form in ("NFC", "NFD"):
+        assert tokenize(unicodedata.normalize(form, text)) == words
+    assert tokenize(text, keep_numbers=False) == words
 
 
 # The vocabulary.

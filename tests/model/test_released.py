@@ -12,7 +12,7 @@ import literal
 import pytest
 import torch
 from released import released
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shnet_lib.model import hcam
@@ -61,15 +61,18 @@ def both(network: SHNet, batch: dict) -> tuple[dict, dict]:
     """All that a step makes, in our network and in the released one with the same weights."""
     other = copy.deepcopy(network)
     levels = network.backbone(batch["images"])
-    made = []
-    for one, logits in ((network, network(batch)), (other, released(levels, batch, other))):
-        found = {"logits": logits.detach()}
-        if network.training:
-            F.binary_cross_entropy_with_logits(logits, batch["target"]).backward()
-            found |= {f"gradient {n}": p.grad for n, p in one.named_parameters() if p.requires_grad}
-            found |= {n: b for n, b in one.named_buffers() if "running" in n}
-        made.append(found)
-    return made[0], made[1]
+    ours = made_by(network, network(batch), batch)
+    return ours, made_by(other, released(levels, batch, other), batch)
+
+
+def made_by(network: SHNet, logits: Tensor, batch: dict) -> dict:
+    """The logits; in training mode also the gradients and running statistics, by their names."""
+    made = {"logits": logits.detach()}
+    if network.training:
+        F.binary_cross_entropy_with_logits(logits, batch["target"]).backward()
+        made |= {f"gradient {n}": p.grad for n, p in network.named_parameters() if p.requires_grad}
+        made |= {n: b for n, b in network.named_buffers() if "running" in n}
+    return made
 
 
 def differing(ours: dict, theirs: dict, tolerance: float = 1e-6) -> dict[str, float]:
@@ -91,6 +94,8 @@ def counted_for_each_expression(ours: dict, before: dict, batch: dict) -> dict:
     corrected = dict(ours)
     for i in range(3):
         name = f"projections.{i}.norm.running_var"
+        if name not in ours:  # a layer that a test took out
+            continue
         old = 0.9 * before[name]
         corrected[name] = old + (ours[name] - old) * (once - 1) / once * often / (often - 1)
     return corrected
@@ -104,7 +109,7 @@ def counted_for_each_expression(ours: dict, before: dict, batch: dict) -> dict:
 def test_in_evaluation_mode_the_logits_are_the_released_ones(lengths, image_index):
     with torch.no_grad():
         ours, theirs = both(build(), make_batch(image_index, lengths))
-    assert ours["logits"].std() > 0.1, "there is something to compare"
+    assert ours["logits"].std() > 0.01, "there is something to compare"
     assert differing(ours, theirs) == {}
 
 
@@ -128,7 +133,7 @@ def test_with_unequal_numbers_of_expressions_sharing_the_projections_changes_the
     """
     batch = make_batch((0, 0, 0, 1), (3, 1, 5, 2))
     ours, theirs = both(build(training=True), batch)
-    assert {"logits", "projections.0.norm.running_mean"} <= set(differing(ours, theirs, 1e-2))
+    assert {"logits", "projections.0.norm.running_mean"} <= set(differing(ours, theirs, 1e-3))
     repeated = batch | {
         "images": batch["images"][batch["image_index"]],
         "image_index": torch.arange(4),
@@ -173,26 +178,24 @@ def take_out(network: SHNet, name: str) -> None:
         network.set_submodule(name, without)
 
 
-def is_seen(network: SHNet, mutated: SHNet, batch: dict) -> bool:
-    """Whether a step of `mutated` is told from the released one with the weights of `network`."""
+@pytest.fixture(scope="module")
+def step() -> tuple[dict, dict, dict]:
+    """A batch, the running statistics before it, and what the released network makes of it."""
+    network, batch = build(training=True), make_batch(lengths=(3, 1, 5, 2, 4, 3))
     before = copy.deepcopy(dict(network.named_buffers()))
-    _, theirs = both(network, batch)
-    logits = mutated(batch)
-    F.binary_cross_entropy_with_logits(logits, batch["target"]).backward()
-    found = {"logits": logits.detach()}
-    found |= {f"gradient {n}": p.grad for n, p in mutated.named_parameters() if p.requires_grad}
-    found |= {n: b for n, b in mutated.named_buffers() if "running" in n}
-    if found.keys() == theirs.keys() and None not in found.values():
-        found = counted_for_each_expression(found, before, batch)
-    common = {name for name in found.keys() & theirs.keys() if found[name] is not None}
-    return bool(differing({n: found[n] for n in common}, {n: theirs[n] for n in common}))
+    return batch, before, both(network, batch)[1]
 
 
-@pytest.mark.parametrize("name", layers())
-def test_one_layer_out_is_seen(name):
-    mutated = build(training=True)
-    take_out(mutated, name)
-    assert is_seen(build(training=True), mutated, make_batch(lengths=(3, 1, 5, 2, 4, 3)))
+@pytest.mark.parametrize("name", [None, *layers()])
+def test_one_layer_out_is_seen(name, step):
+    batch, before, theirs = step
+    network = build(training=True)
+    if name:
+        take_out(network, name)
+    ours = counted_for_each_expression(made_by(network, network(batch), batch), before, batch)
+    common = {key for key in ours.keys() & theirs.keys() if ours[key] is not None}
+    found = differing({k: ours[k] for k in common}, {k: theirs[k] for k in common})
+    assert bool(found) == bool(name)
 
 
 # What is no layer of its own: where it stands, what it is and what is there without it.
@@ -249,12 +252,12 @@ def mutate(monkeypatch, owner, name: str, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("what", WITHOUT)
-def test_one_step_out_is_seen(what, monkeypatch):
-    batch = make_batch(lengths=(3, 1, 5, 2, 4, 3))
-    assert differing(*both(build(), batch)) == {}
+def test_one_step_out_is_seen(what, monkeypatch, step):
+    batch, _, theirs = step
     mutate(monkeypatch, *WITHOUT[what])
     with torch.no_grad():
-        assert differing(*both(build(), batch))
+        logits = build(training=True)(batch)
+    assert differing({"logits": logits}, {"logits": theirs["logits"]})
 
 
 # --- dropout --------------------------------------------------------------------------------------

@@ -371,6 +371,10 @@ def test_parameters_are_counted_as_the_network_has_them_and_without_its_files():
         ({"channels": 0}, r"model.channels is 0"),
         ({"sfm_layers": 0}, r"model.sfm_layers is 0"),
         ({"sfm_feedforward": 0}, r"model.sfm_feedforward is 0"),
+        ({"sfm_dropout": 1.0}, r"model.sfm_dropout is 1.0: it is a share, 0 to 1"),
+        ({"affinity_dropout": -0.1}, r"model.affinity_dropout is -0.1"),
+        ({"aspp_dropout": 2}, r"model.aspp_dropout is 2"),
+        ({"decoder_dropout": float("nan")}, r"model.decoder_dropout is nan"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(values, message):

@@ -1,25 +1,29 @@
 """How layers start, of which the paper says nothing: He et al.'s width, and "background"."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from shnet_lib.model.fusion import FUSIONS
 from shnet_lib.model.shnet import ModelConfig, SHNet
+
+SMALL = ModelConfig(
+    image_size=64,
+    grid=4,
+    channels=64,
+    backbone="shapes",
+    heads=4,
+    word_vectors="onehot",
+    decoder_widths=(48, 32),
+)
 
 
 @pytest.fixture(scope="module")
 def network() -> SHNet:
     torch.manual_seed(0)
-    config = ModelConfig(
-        image_size=64,
-        grid=4,
-        channels=64,
-        backbone="shapes",
-        heads=4,
-        word_vectors="onehot",
-        decoder_widths=(48, 32),
-    )
-    return SHNet(config, vocabulary_size=20)
+    return SHNet(SMALL, vocabulary_size=20)
 
 
 def test_trained_convolutions_start_with_the_variance_of_he_et_al(network):
@@ -33,6 +37,23 @@ def test_trained_convolutions_start_with_the_variance_of_he_et_al(network):
             assert layer.bias is None or not layer.bias.any(), name
             checked += 1
     assert checked >= 10
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_convolutions_without_a_norm_behind_them_start_as_torch_starts_them(fusion):
+    """HCAM's rivals have none: He et al.'s start would make them 2.4 times louder than in their
+    authors' code. torch draws evenly up to 1 / sqrt(inputs), biases too."""
+    config = replace(SMALL, fusion=fusion)
+    torch.manual_seed(0)
+    part = SHNet(config, vocabulary_size=20).fusion
+    normed = any(isinstance(module, nn.BatchNorm2d) for module in part.modules())
+    assert normed == (fusion in ("hcam", "conv3d", "none"))
+    for name, conv in part.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            inputs = conv.weight[0].numel()
+            variance = 2 / inputs if normed else 1 / (3 * inputs)
+            assert conv.weight.var().item() == pytest.approx(variance, rel=0.1), name
+            assert conv.bias.any() != normed, name
 
 
 def test_the_first_guess_is_background(network):

@@ -8,6 +8,7 @@ pixels, nothing has a margin, and words are looked up in its own tables.
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import pickle
 import re
@@ -580,7 +581,7 @@ def test_scenes_are_read_back(out):
     read = read_scenes(out)
     assert len(read) == sum(IMAGES.values())
     assert read[1] == make_example("train", 0, seed=3)[0]
-    with pytest.raises(DataError, match="python -m refgen.refshapes"):
+    with pytest.raises(DataError, match="shnet data make refshapes"):
         read_scenes(out / "nothing")
 
 
@@ -602,4 +603,18 @@ def test_command(tmp_path):
     assert "8 images" in done.stdout
     assert len(read_scenes(tmp_path / "made")) == 8
     again = subprocess.run([*command, *counts, "--size", "80"], capture_output=True, text=True)
-    assert again.returncode == 1 and again.stderr.startswith("error: ") and "Remove" in again.stderr
+    assert again.returncode == 2 and again.stderr.startswith("error: ") and "Remove" in again.stderr
+
+
+def test_phrases_are_those_of_before_the_evaluator_was_shared():
+    """Photos use the same evaluator; nothing in RefShapes may change with it."""
+    digest = hashlib.sha256()
+    for split in ("train", "val", "testA", "testB"):
+        for index in range(25):
+            _, written = make_example(split, index, seed=5)
+            for flavour, elements in written.items():
+                for element, made in elements.items():
+                    for s in made:
+                        line = f"{split} {index} {flavour} {element} {s.family} {s.text} | {s.raw}"
+                        digest.update(f"{line} | {s.query}\n".encode())
+    assert digest.hexdigest()[:16] == "febe41b0d8706c8e"

@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from training_helpers import evaluation_parts, first_micro_batches, read_squares, tiny, tiny_texts
 
+from shnet_lib.command import main
 from shnet_lib.model.shnet import SHNet
-from shnet_lib.training.__main__ import main
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.fit import train_step
 
@@ -37,7 +37,7 @@ def run(data: Path, out: Path, steps: int) -> int:
         found = evaluate(network, val_set, accelerator, protocol, batch_size=5)
         torch.save(found, out / f"{protocol}{accelerator.process_index}.pt")
 
-    command = ["--preset", "quick", "--dataset", "unc", "--data", str(data)]
+    command = ["train", "--preset", "quick", "--dataset", "unc", "--data", str(data)]
     settings = tiny_texts(steps=steps, evaluate_every=2, learning_rate=0.02)
     command += ["--run", str(out / "run"), "--set", *settings]
     return main(command) or main([*command, "--resume"])

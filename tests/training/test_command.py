@@ -1,4 +1,4 @@
-"""`python -m shnet_lib.training`: one command, one line of JSON, one line for a mistake."""
+"""`shnet train`: one command, one line of JSON, one line for a mistake."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ import pytest
 import torch
 from training_helpers import IMAGES, tiny_texts
 
+from shnet_lib.command import main
 from shnet_lib.data import read_expressions
 from shnet_lib.prediction import predict
-from shnet_lib.training.__main__ import main
 from shnet_lib.training.checkpoint import load_shnet
 from shnet_lib.training.config import configure, parse_settings
 from shnet_lib.training.run import read_splits, run, unseen_splits
@@ -21,12 +21,13 @@ from shnet_lib.training.run import read_splits, run, unseen_splits
 
 def arguments(data, folder, *more, **settings):
     texts = tiny_texts(**{"steps": 2, "evaluate_every": 1} | settings)
-    return ["--dataset", "unc", "--data", str(data), "--run", str(folder), *more, "--set", *texts]
+    given = ["--dataset", "unc", "--data", str(data), "--run", str(folder), *more]
+    return ["train", *given, "--set", *texts]
 
 
 def test_the_command_trains_evaluates_and_ends_with_one_line_of_json(squares_folder, tmp_path):
-    """`accelerate launch` starts `python -m shnet_lib.training`."""
-    launch = "-m accelerate.commands.launch --cpu --num_processes 1 -m shnet_lib.training"
+    """`accelerate launch` starts `python -m shnet_lib train`."""
+    launch = "-m accelerate.commands.launch --cpu --num_processes 1 -m shnet_lib"
     command = [sys.executable, *launch.split(), *arguments(squares_folder, tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
@@ -40,7 +41,7 @@ def test_the_command_trains_evaluates_and_ends_with_one_line_of_json(squares_fol
     card = load_shnet(tmp_path / "best").card
     assert card["metrics"] == {split: line[split] for split in ("val", "testA", "testB")}
     assert card["expressions"] == {split: 4 * IMAGES[split] for split in card["metrics"]}
-    assert card["command"].startswith("python -m shnet_lib.training --preset quick --dataset unc")
+    assert card["command"].startswith("shnet train --preset quick --dataset unc")
     assert card["seed"] == 0 and card["torch"] == torch.__version__ and card["device"]
 
     for split, images in IMAGES.items():

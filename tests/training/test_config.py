@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import shnet_lib
-from shnet_lib.model.shnet import ModelConfig
+from shnet_lib.model.shnet import PAPER, ModelConfig
 from shnet_lib.training.config import (
     PRESETS,
     ConfigError,
@@ -20,7 +20,7 @@ from shnet_lib.training.config import (
 
 
 def test_presets_hold_the_numbers_of_section_4_2():
-    asked_for = ["quick", "unc-320", "unc-448", "unc+", "gref", "referit"]
+    asked_for = ["quick", "tables", "unc-320", "unc-448", "unc+", "gref", "referit", "photos"]
     assert [name for name in PRESETS if name != "smoke"] == asked_for
     assert [config.preset for config in PRESETS.values()] == list(PRESETS)
     for name in ("unc-320", "unc-448", "unc+", "gref", "referit"):
@@ -29,18 +29,53 @@ def test_presets_hold_the_numbers_of_section_4_2():
         assert (config.weight_decay, config.decay_power, config.max_words) == (9e-5, 0.7, 25)
         assert (config.model.grid, config.model.word_vectors) == (18, "glove")
         assert config.model.backbone == "deeplabv3plus"
-        assert config.model.image_size == (448 if name == "unc-448" else 320)
+        assert config.model == replace(PAPER, image_size=448 if name == "unc-448" else 320)
         assert config.grayscale_probability == 0
     by_dataset = {name: config.dataset for name, config in PRESETS.items()}
     assert by_dataset == {
         "quick": "refshapes-unc",
+        "tables": "refshapes-unc",
         "smoke": "refshapes-unc",
         "unc-320": "unc",
         "unc-448": "unc",
         "unc+": "unc+",
         "gref": "gref",
         "referit": "referit",
+        "photos": "photos",
     }
+
+
+def test_the_preset_of_the_tables_is_frozen():
+    """docs/results/ablations.csv was trained so: whoever changes this trains its rows anew."""
+    assert (
+        PRESETS["tables"].to_dict()
+        == TrainConfig(
+            model=ModelConfig(
+                image_size=128,
+                grid=8,
+                channels=64,
+                backbone="shapes",
+                sfm="released",
+                sfm_layers=1,
+                sfm_feedforward=128,
+                sfm_dropout=0.0,
+                affinity_dropout=0.0,
+                heads=4,
+                word_vectors="onehot",
+                decoder_widths=(48, 32),
+                aspp_dropout=0.0,
+                decoder_dropout=0.0,
+            ),
+            preset="tables",
+            dataset="refshapes-unc",
+            steps=4000,
+            batch_size=32,
+            expressions_per_image=2,
+            learning_rate=1e-3,
+            evaluate_every=500,
+            cache_features=True,
+        ).to_dict()
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -237,6 +272,69 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch, tmp_path):
     assert TrainConfig.from_dict(config.to_dict()) == config
 
 
+SHIPPED = sorted((Path(shnet_lib.__path__[0]).parent / "data" / "weights").rglob("config.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_the_settings_of_a_network_of_the_first_edition_mean_the_old_network(path):
+    saved = json.loads(path.read_text())
+    assert "dropout" in saved["model"], "trained anew: the first edition can go"
+    model = TrainConfig.from_dict(saved).model
+    assert model.first_edition
+    assert (model.sfm_dropout, model.aspp_dropout, model.decoder_dropout) == (0, 0, 0)
+    for name in set(saved["model"]) - {"dropout", "decoder_widths"}:
+        assert getattr(model, name) == saved["model"][name], name
+    again = TrainConfig.from_dict(json.loads(json.dumps(TrainConfig.from_dict(saved).to_dict())))
+    assert again.model == model, "saved once more, it is what it was"
+
+
+def test_old_names_are_read_from_old_settings_only():
+    old = {"model": {"sfm": "paper", "dropout": 0.3}, "steps": 1}
+    model = TrainConfig.from_dict(old).model
+    assert (model.sfm, model.aspp_dropout, model.decoder_dropout) == ("printed", 0.3, 0.3)
+    assert model.first_edition and model.sfm_dropout == 0
+    new = {"first_edition": False}
+    with pytest.raises(ConfigError, match="model.sfm is 'paper'; it can be released, printed"):
+        TrainConfig.from_dict({"model": {"sfm": "paper"} | new, "steps": 1})
+    with pytest.raises(ConfigError, match="no setting 'model.dropout'"):
+        TrainConfig.from_dict({"model": {"dropout": 0.3} | new, "steps": 1})
+
+
+def test_the_first_edition_is_not_chosen():
+    for value in (True, False):
+        with pytest.raises(ConfigError, match="model.first_edition is read from old files"):
+            configure("quick", **{"model.first_edition": value})
+    old = TrainConfig(steps=5, model=ModelConfig(first_edition=True))
+    assert "first_edition" not in old.command()
+
+
+@pytest.mark.parametrize(
+    ("choice", "unread"),
+    [
+        ("model.sfm=printed", ["sfm_layers=1", "sfm_feedforward=64", "sfm_dropout=0.1"]),
+        ("model.sfm=printed", ["affinity_dropout=0.1"]),
+        ("model.sfm=none", ["sfm_layers=3", "heads=2", "share_sfm=false", "positions=false"]),
+        ("model.fusion=conv3d", ["affinity_dropout=0.1"]),
+        ("model.fusion=mgate", ["affinity_dropout=0"]),
+        ("model.word_vectors=onehot", ["train_word_vectors=false"]),
+    ],
+)
+@pytest.mark.fault
+def test_a_setting_that_the_chosen_network_does_not_read_is_refused(choice, unread):
+    for setting in unread:
+        name = setting.split("=")[0]
+        values = parse_settings([choice, f"model.{setting}"])
+        with pytest.raises(ConfigError, match=f"model.{name} = .*: with {choice} nothing reads it"):
+            configure("unc-320", **values)
+
+
+def test_but_a_default_is_no_claim_and_a_preset_keeps_its_own():
+    for preset, config in PRESETS.items():
+        made = configure(preset, **{"model.sfm": "none", "model.sfm_layers": 2, "model.heads": 8})
+        assert made.model == replace(config.model, sfm="none", sfm_layers=2, heads=8)
+    assert configure("tables", **{"model.sfm": "printed"}).model.sfm_layers == 1
+
+
 def test_differences_name_what_would_change_a_run():
     config = configure("quick")
     assert config.differences(config) == ""
@@ -260,9 +358,9 @@ def test_differences_name_what_would_change_a_run():
 def test_the_command_of_a_run_makes_that_run(preset, overrides):
     config = configure(preset, **overrides)
     words = shlex.split(config.command())
-    assert words[:4] == ["python", "-m", "shnet_lib.training", "--preset"]
+    assert words[:3] == ["shnet", "train", "--preset"]
     settings = parse_settings(words[words.index("--set") + 1 :] if "--set" in words else [])
-    assert configure(words[4], dataset=words[6], **settings) == config
+    assert configure(words[3], dataset=words[5], **settings) == config
 
 
 def test_the_command_of_settings_made_by_hand_begins_with_a_preset():

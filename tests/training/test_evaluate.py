@@ -49,12 +49,18 @@ def answers(dataset):
     return KnownAnswers(nn.functional.interpolate(coarse, size=S, mode="bicubic").squeeze(1))
 
 
-def bilinear(plane: list[list[float]], height: int, width: int) -> list[list[float]]:
-    """Pixel by pixel: the centre of each new pixel, looked up between the old centres."""
+def bilinear(
+    plane: list[list[float]], height: int, width: int, corners: bool = False
+) -> list[list[float]]:
+    """Pixel by pixel: the centre of each new pixel, looked up between the old centres.
+
+    With `corners`, the first and the last centres of both stand upon each other.
+    """
     rows, columns = len(plane), len(plane[0])
 
     def place(index: int, new: int, old: int) -> tuple[int, int, float]:
         at = max((index + 0.5) * old / new - 0.5, 0.0)
+        at = index * (old - 1) / (new - 1) if corners else at
         low = min(int(math.floor(at)), old - 1)
         return low, min(low + 1, old - 1), at - low
 
@@ -102,9 +108,9 @@ def test_released_protocol_against_a_loop_at_160(dataset, answers):
     rows = evaluate(answers, dataset, protocol="released").rows
     for row in rows[:3]:
         expression = dataset.expressions[row["expression_index"]]
-        logits = bilinear(answers.logits[row["expression_index"]].tolist(), 160, 160)
+        logits = bilinear(answers.logits[row["expression_index"]].tolist(), 160, 160, corners=True)
         prediction = [[sigmoid(x) > 0.4 for x in line] for line in logits]
-        target = bilinear(expression.mask().astype(float).tolist(), 160, 160)
+        target = bilinear(expression.mask().astype(float).tolist(), 160, 160, corners=True)
         dilated = [[y > 0 for y in line] for line in target]
         assert (row["intersection"], row["union"]) == count(prediction, dilated)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from training_helpers import TINY_MODEL
 
+from shnet_lib.command import main
 from shnet_lib.data import read_expressions, splits_of
 from shnet_lib.data.dataset import ReferringDataset
-from shnet_lib.training.__main__ import main
 from shnet_lib.training.config import configure
 from shnet_lib.training.evaluate import evaluate
 from shnet_lib.training.fit import fit
@@ -79,7 +79,7 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
 
 
 def test_the_command_trains_and_evaluates_every_split(photo_data: Path, tmp_path) -> None:
-    command = [sys.executable, "-m", "shnet_lib.training", "--preset", "quick"]
+    command = [sys.executable, "-m", "shnet_lib", "train", "--preset", "quick"]
     command += some_steps("unc", photo_data, tmp_path / "run")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as small networks like it
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -90,6 +90,6 @@ def test_the_command_trains_and_evaluates_every_split(photo_data: Path, tmp_path
 
 @pytest.mark.parametrize("dataset", ["unc+", "gref"])
 def test_the_other_data_sets_run_too(dataset: str, photo_data: Path, tmp_path, capsys) -> None:
-    assert main(some_steps(dataset, photo_data, tmp_path / "run")) == 0
+    assert main(["train", *some_steps(dataset, photo_data, tmp_path / "run")]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     check_report(line, dataset, photo_data, tmp_path / "run")

@@ -1,6 +1,6 @@
 """Trainings that can be killed: each sitting is a process, forked from one that imported torch.
 
-A sitting is what somebody types, `python -m shnet_lib.training ...`, on a network of some thousand
+A sitting is what somebody types, `shnet train ...`, on a network of some thousand
 weights. What ends it, and where, can be said beforehand: an `Accident`.
 """
 
@@ -28,7 +28,7 @@ SETTINGS = {
     "steps": STEPS,
     "evaluate_every": EVALUATE_EVERY,
     "batch_size": 8,
-    "learning_rate": 0.02,
+    "learning_rate": 0.1,
     "accumulate": 2,
     "grayscale_probability": 0.5,
     "cache_features": False,
@@ -44,7 +44,7 @@ SETTINGS = {
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
 _forked = multiprocessing.get_context("forkserver")
-_forked.set_forkserver_preload(["shnet_lib.training.__main__"])
+_forked.set_forkserver_preload(["shnet_lib.command", "shnet_lib.training.run"])
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def events(run: Path) -> int:
 def _sitting(arguments: list[str], run: Path, accident: Accident) -> None:
     import torch
 
-    from shnet_lib.training.__main__ import main
+    from shnet_lib.command import main
 
     # As at the command line. From the fork server a loader's worker would be that one's child: it
     # watches its parent, so that it would outlive a killed training for ever.
@@ -124,7 +124,7 @@ def _sitting(arguments: list[str], run: Path, accident: Accident) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (accident.file_bytes, accident.file_bytes))
     with run.with_suffix(".printed").open("w") as file:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            status = main(arguments)
+            status = main(["train", *arguments])
     run.with_suffix(".events").write_text(str(len(seen)))
     sys.exit(status)
 

@@ -65,7 +65,7 @@ def test_the_data_set_that_these_tests_spoil_is_in_order(tmp_path):
 
 
 def test_the_published_addresses_are_whole():
-    folders = {layout.folder for layout in DATASETS.values()} - {"refshapes"}
+    folders = {layout.folder for layout in DATASETS.values()} - {"refshapes", "photos"}
     assert set(ARCHIVED_AT) == folders
     for folder in folders:
         archived, original = PUBLISHED.annotations_of(folder)

@@ -17,8 +17,8 @@ import pytest
 from server import Answer, Server
 from small import PHOTOS, glove_zip, image_name, photo, refcoco_zip, tree, write_small
 
+from shnet_lib.command import main
 from shnet_lib.data import DataError, read_expressions
-from shnet_lib.data.fetch.__main__ import main
 from shnet_lib.data.fetch.archive import check_zip
 from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, download, require_space
 from shnet_lib.data.fetch.prepare import GLOVE_TEXT, Request, prepare
@@ -305,19 +305,23 @@ def test_a_second_data_set_in_the_folder_takes_the_glove_that_is_there(published
     assert paths(published) == ["/refcoco+.zip"]
 
 
+@pytest.mark.parametrize("release", ["train2014", "train2017"])
 @pytest.mark.parametrize("form", ["folder", "folder around it", "zip"])
-def test_photos_come_from_what_is_there_already(published, tmp_path, form):
-    have = tmp_path / "have" / "train2014"
+def test_photos_come_from_what_is_there_already(published, tmp_path, form, release):
+    def name_of(number: int) -> str:
+        return image_name(number).removeprefix("COCO_train2014_" * (release == "train2017"))
+
+    have = tmp_path / "have" / release
     have.mkdir(parents=True)
     for number in (1, 2, 3, 4, 5):
-        (have / image_name(number)).write_bytes(photo(number))
-    (have / image_name(2)).write_bytes(photo(2)[:100])  # damaged: comes from the web
+        (have / name_of(number)).write_bytes(photo(number))
+    (have / name_of(2)).write_bytes(photo(2)[:100])  # damaged: comes from the web
     place = have if form == "folder" else have.parent
     if form == "zip":
-        place = tmp_path / "train2014.zip"
+        place = tmp_path / "photos.zip"
         with zipfile.ZipFile(place, "w") as archive:
             for path in sorted(have.iterdir()):
-                archive.write(path, f"train2014/{path.name}")
+                archive.write(path, f"{release}/{path.name}")
     assert fetch(published, tmp_path / "data", images_from=place).complete
     assert sorted(paths(published))[1:] == [f"/train2014/{image_name(n)}" for n in (2, 6)]
     assert len(read_expressions(tmp_path / "data", "unc", "train")) == 10
@@ -413,7 +417,17 @@ def test_killed_at_random_moments_it_loses_no_finished_file(tmp_path):
     answers = {"/refcoco.zip": Answer(refcoco_zip(40), **slow)}
     for number, content in large.items():
         answers[f"/train2014/{image_name(number)}"] = Answer(content, "image/jpeg", **slow)
-    command = [sys.executable, "-m", "shnet_lib.data.fetch", "--dataset", "unc", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "shnet_lib",
+        "data",
+        "fetch",
+        "--dataset",
+        "unc",
+        "--workers",
+        "2",
+    ]
     photos = tmp_path / PHOTOS
     killed = finished = 0
     with Server(answers) as server:
@@ -453,7 +467,7 @@ def test_killed_at_random_moments_it_loses_no_finished_file(tmp_path):
     ],
 )
 def test_what_cannot_be_fetched_is_said_with_the_remedy(tmp_path, capsys, dataset, said):
-    assert main(["--dataset", dataset, "--data", str(tmp_path)]) == 2
+    assert main(["data", "fetch", "--dataset", dataset, "--data", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert re.search(said, error) and len(error.splitlines()) == 1
     assert tree(tmp_path) == {}
@@ -476,7 +490,7 @@ def test_refclefs_annotations_come_and_its_photos_are_asked_for(tmp_path):
 def test_the_report_of_a_folder_that_lacks_something_ends_with_status_2(tmp_path, capsys):
     write_small(tmp_path)
     (tmp_path / PHOTOS / image_name(1)).unlink()
-    arguments = ["--dataset", "unc", "--data", str(tmp_path), "--no-download"]
+    arguments = ["data", "fetch", "--dataset", "unc", "--data", str(tmp_path), "--no-download"]
     assert main(arguments) == 2
     out = capsys.readouterr().out
     assert "3 of 4" in out and "no such file" in out and "model.backbone_weights" in out

@@ -114,6 +114,7 @@ def test_every_part_of_a_pickle_that_can_call_something(tmp_path, content):
         b"\x80\x02]r" + struct.pack("<I", 2**28) + b".",
         b"\x80\x02]r\xff\xff\xff\xff.",
         b"(lp4000000000\n.",
+        b"(lS'caf\\xe9'\np4000000000\n.",
         b"\x80\x02(\x8d" + struct.pack("<Q", 2**62) + b"x.",
         b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"]q\x00.",
         b"\x80\x02X\xff\xff\xff\xffab.",

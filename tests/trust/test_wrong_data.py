@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.torch import save_file
 from scipy.io import savemat
 from small import (
@@ -28,9 +29,11 @@ from small import (
 
 from shnet_lib.data import DataError, read_expressions
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
+from shnet_lib.data.images import warn_of_turned
 from shnet_lib.data.refer import PUBLISHED_REFS
 from shnet_lib.data.text import Vocabulary, tokenize
 from shnet_lib.model.backbone import ShapesBackbone, WeightsError, build_backbone, load_state
+from shnet_lib.prediction import read_photo
 
 pytestmark = pytest.mark.fault
 
@@ -107,6 +110,50 @@ def test_a_photo_of_sixteen_bits(tmp_path):
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(data / PHOTOS / image_name(2), "PNG")
     with pytest.raises(DataError, match=f"{image_name(2)}: more than 8 bits a colour"):
         whole_epoch(dataset_of(data))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photo_that_says_it_is_turned(tmp_path, orientation):
+    """The mask lies on the pixels as stored, so these are what is trained and predicted on."""
+    data = write_small(tmp_path)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = data / PHOTOS / image_name(2)
+    stored = Image.open(path).convert("RGB")
+    stored.save(path, "PNG", exif=exif)
+    expressions = read(data)
+    turned = next(e for e in expressions if e.image_path == path)
+    assert np.array_equal(turned.photo(), np.array(stored))
+    assert turned.photo().shape[:2] == turned.mask().shape
+    assert not np.array_equal(np.array(read_photo(path)), turned.photo()), "as people see it"
+    photos = [expression.image_path for expression in expressions]
+    with pytest.warns(UserWarning, match=f"1 photos, the first {path}, say that they are turned"):
+        warn_of_turned(photos)
+    stored.save(path, "PNG")
+    with warnings.catch_warnings(action="error"):
+        warn_of_turned(photos)
+
+
+def test_a_photo_of_a_data_set_that_is_transparent(tmp_path):
+    """The network sees the colours below, in training, in evaluation and in `photo`."""
+    data = write_small(tmp_path)
+    path = data / PHOTOS / image_name(2)
+    stored = np.array(Image.open(path).convert("RGBA"))
+    stored[:, :, 3] = 0
+    Image.fromarray(stored).save(path, "PNG")
+    dataset = dataset_of(data)
+    row = dataset.image_row[path]
+    first = dataset.expressions[dataset.expressions_of_image[row][0]]
+    assert np.array_equal(first.photo(), stored[:, :, :3])
+    assert np.array_equal(dataset.read_image(row).permute(1, 2, 0).numpy(), first.photo())
+
+
+def test_no_lesson_predicts_on_the_file_of_a_data_set():
+    """predict turns a file upright and lays it on white: other pixels than the mask's."""
+    lessons = sorted((Path(__file__).parents[2] / "notebooks" / "text").glob("*.py"))
+    assert lessons
+    for lesson in lessons:
+        assert not re.search(r"predict\([^()]*image_path", lesson.read_text()), lesson.name
 
 
 # Refs and annotations.

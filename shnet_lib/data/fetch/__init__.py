@@ -1,6 +1,6 @@
 """Getting a data set: annotations, the photos they need, and GloVe's vectors of their words.
 
-    python -m shnet_lib.data.fetch --dataset unc --data data/unc --glove
+    shnet data fetch --dataset unc --data data/unc --glove
 
 sources.py says from where, download.py gets one file, archive.py unpacks zips, photos.py gets
 thousands of photos at a time, and prepare.py puts the parts into a folder and says what is there.

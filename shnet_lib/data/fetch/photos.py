@@ -54,14 +54,17 @@ class Photos:
 
 
 class LocalPhotos:
-    """Photos that somebody has already: a folder (train2014 or the one around it), or its zip."""
+    """Photos that somebody has already: a folder (train2014 or the one around it), or its zip.
+
+    COCO's release of 2017 has the same photos, called by their numbers alone.
+    """
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self.members: dict[str, zipfile.ZipInfo] = {}
         if place.is_dir():
-            inside = place / "train2014"
-            self.place = inside if inside.is_dir() else place
+            inside = [place / "train2014", place / "train2017"]
+            self.place = next((folder for folder in inside if folder.is_dir()), place)
         elif place.is_file():
             members = read_members(place, MAX_ZIP_BYTES)
             self.members = {name.split("/")[-1]: entry for name, entry in members.items()}
@@ -73,13 +76,13 @@ class LocalPhotos:
 
     def copy(self, name: str, target: Path) -> bool:
         """Write the photo `name` to `target`; False where it is not here."""
+        names = (name, name.removeprefix("COCO_train2014_"))
         if self.place.is_dir():
-            source = self.place / name
-            if not source.is_file():
-                return False
-            shutil.copyfile(source, target)
-            return True
-        entry = self.members.get(name)
+            there = [self.place / each for each in names if (self.place / each).is_file()]
+            if there:
+                shutil.copyfile(there[0], target)
+            return bool(there)
+        entry = next((self.members[each] for each in names if each in self.members), None)
         if entry is None:
             return False
         if entry.file_size > MAX_BYTES:

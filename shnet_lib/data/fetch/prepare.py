@@ -40,11 +40,15 @@ NOT_PUBLISHED = {
         "ReferIt cannot be fetched: the addresses of its expressions are dead, and its photos and "
         "masks are with the owners of IAPR TC-12 alone. If you have them, lay them out as "
         "data/README.md shows, and look at them with "
-        "python -m shnet_lib.data.check --dataset referit --data FOLDER."
+        "shnet data check --dataset referit --data FOLDER."
     ),
+    "own": "Own data are not fetched: docs/own_data.md says where they lie.",
     "refshapes": (
         "RefShapes is not fetched but generated: make data, or "
-        "python -m refgen.refshapes --out data/refshapes."
+        "shnet data make refshapes --out data/refshapes."
+    ),
+    "photos": (
+        "The phrases of photos are not fetched but made: python -m refgen.photos (docs/photos.md)."
     ),
 }
 SAIAPR = (

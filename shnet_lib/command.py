@@ -1,0 +1,356 @@
+"""The command `shnet` (also `python -m shnet_lib`): a verb for each thing that people do.
+
+    shnet train --preset quick --data data/refshapes --run runs/x
+    shnet evaluate runs/x/best --data data/refshapes --split val testA
+    shnet predict runs/x/best photos --phrase "second elephant from right" --out masks
+    shnet ablate --data data/refshapes --out docs/results/ablations.csv
+    shnet data check --dataset unc --data data/unc
+
+On several devices: accelerate launch -m shnet_lib train ... What is wrong with a file or a setting
+is told in one line, and the exit status is 2.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from shnet_lib.errors import ShnetError
+
+INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
+PHOTO_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MAKERS = "shnet.makers"  # entry points of packages that make data sets: name -> main(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0; 130 after Ctrl-C; 2 where a file or a setting is wrong, the loss
+    is not finite, or memory or disk do not suffice. One line says what happened and what to do.
+    """
+    given = parser().parse_args(arguments)
+    try:
+        return given.verb(given) or 0
+    except ShnetError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(given.after_stop(given))
+        return INTERRUPTED
+
+
+def say(line: str) -> None:
+    """Print to stderr, above the progress bar where one stands there."""
+    from tqdm import tqdm
+
+    if line:
+        tqdm.write(line, file=sys.stderr)
+
+
+def path(text: str) -> Path:
+    """A path as shells write it: ~ is the home folder."""
+    return Path(text).expanduser()
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options. A verb imports what it needs when it runs, not before."""
+    top = argparse.ArgumentParser(prog="shnet", description=__doc__)
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+    for add in (add_train, add_evaluate, add_predict, add_ablate):
+        add(verbs)
+    data = verbs.add_parser("data", help="check, fetch or make a data set")
+    data_verbs = data.add_subparsers(required=True, metavar="VERB")
+    for add in (add_check, add_fetch, add_make):
+        add(data_verbs)
+    return top
+
+
+def new_verb(
+    verbs: argparse._SubParsersAction, name: str, function: Callable, **options: object
+) -> argparse.ArgumentParser:
+    """A verb whose help is the first line of its function's docstring."""
+    says = function.__doc__ or ""
+    added = verbs.add_parser(name, help=says.splitlines()[0], description=says, **options)
+    added.formatter_class = argparse.RawDescriptionHelpFormatter
+    added.set_defaults(verb=function, after_stop=lambda given: "Stopped.")
+    return added
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def add_train(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "train", train)
+    verb.add_argument("--preset", default="quick", help="the settings to begin with: %(default)s")
+    verb.add_argument("--dataset", help="in place of the preset's")
+    verb.add_argument("--data", type=path, required=True, help="folder of the data sets")
+    verb.add_argument("--run", type=path, required=True, help="folder to write the run into")
+    verb.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    verb.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings"
+    )
+
+    def how_to_resume(given: argparse.Namespace) -> str:
+        from accelerate import PartialState
+
+        from shnet_lib.training.interruption import how_to_go_on
+
+        return how_to_go_on(given.run) if PartialState().is_main_process else ""
+
+    verb.set_defaults(after_stop=how_to_resume)
+
+
+def train(given: argparse.Namespace) -> None:
+    """Train, then evaluate on every unseen split; the last line is one JSON object."""
+    from accelerate import PartialState
+
+    from shnet_lib.training.config import configure, parse_settings
+    from shnet_lib.training.run import run
+
+    overrides = parse_settings(given.settings)
+    if given.dataset:
+        overrides["dataset"] = given.dataset
+    config = configure(given.preset, **overrides)
+    report = run(config, given.data, given.run, given.resume).report
+    if PartialState().is_main_process:
+        print(json.dumps(report))
+
+
+def add_ablate(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "ablate", ablate)
+    verb.add_argument("--data", type=path, required=True, help="folder of RefShapes")
+    verb.add_argument("--out", type=path, required=True, help="the CSV, continued if it exists")
+    verb.add_argument("--runs", type=path, default=Path("runs/ablations"), help="for checkpoints")
+    verb.add_argument("--preset", default="tables", help="default %(default)s")
+    verb.add_argument("--rows", nargs="+", metavar="ROW", help="default: every row")
+    verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    verb.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
+    verb.set_defaults(after_stop=lambda given: "Stopped. The same command continues the series.")
+
+
+def ablate(given: argparse.Namespace) -> None:
+    """Train the rows of Tables 2 and 4 with several seeds, a line per run in a CSV."""
+    from shnet_lib.training.ablations import ROWS, train_rows
+    from shnet_lib.training.config import configure, parse_settings
+
+    base = configure(given.preset, **parse_settings(given.settings))
+    train_rows(given.rows or ROWS, given.seeds, base, given.data, given.out, given.runs)
+
+
+# --- use a trained network ------------------------------------------------------------------------
+
+
+def add_network(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("network", type=path, help="folder of a trained network, such as runs/x/best")
+    verb.add_argument("--backbone-weights", help="where the frozen backbone's file lies here")
+    verb.add_argument("--device", help="cuda, cpu, ...; CUDA where there is one")
+
+
+def load(given: argparse.Namespace):
+    """The trained network that was named, on its device."""
+    import torch
+
+    from shnet_lib.training.checkpoint import load_shnet
+
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return load_shnet(given.network, given.backbone_weights, device)
+
+
+def add_evaluate(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "evaluate", evaluate)
+    add_network(verb)
+    verb.add_argument("--data", type=path, required=True, help="folder of the data sets")
+    verb.add_argument("--dataset", help="in place of the one it was trained on")
+    verb.add_argument("--split", nargs="+", help="all that it was not trained on, by default")
+    verb.add_argument("--protocol", choices=("original", "released"), default="original")
+    verb.add_argument("--out", type=path, help="folder for one CSV per split, a row per expression")
+    verb.add_argument("--batch-size", type=int, default=50, help="default %(default)s")
+    verb.add_argument("--workers", type=int, default=0, help="processes that read photos")
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """Measure a trained network on any data set and split; the last line is one JSON object."""
+    from shnet_lib.data import read_expressions
+    from shnet_lib.training.evaluate import evaluate, save_rows
+    from shnet_lib.training.run import unseen_splits
+
+    trained = load(given)
+    dataset = given.dataset or trained.config.dataset
+    report: dict = {"network": str(given.network), "dataset": dataset, "protocol": given.protocol}
+    for split in given.split or unseen_splits(dataset, given.data):
+        expressions = read_expressions(given.data, dataset, split)
+        measured = evaluate(
+            trained.network,
+            trained.evaluation_set(expressions),
+            protocol=given.protocol,
+            batch_size=given.batch_size,
+            workers=given.workers,
+        )
+        report[split] = {name: round(value, 4) for name, value in measured.metrics.items()}
+        if given.out:
+            given.out.mkdir(parents=True, exist_ok=True)
+            save_rows(measured.rows, given.out / f"expressions-{split}.csv")
+    print(json.dumps(report))
+
+
+def add_predict(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "predict", predict)
+    add_network(verb)
+    verb.add_argument("photos", type=path, nargs="+", help="photos, or folders of them")
+    phrases = verb.add_mutually_exclusive_group(required=True)
+    phrases.add_argument("--phrase", help="asked of every photo")
+    phrases.add_argument("--phrases", type=path, help="a text file, one phrase per line")
+    verb.add_argument("--out", type=path, required=True, help="folder for the pictures")
+    verb.add_argument("--threshold", type=float, default=0.5, help="default %(default)s")
+
+
+def predict(given: argparse.Namespace) -> None:
+    """Ask a trained network: per photo and phrase a mask and an overlay as PNG, and a line."""
+    import numpy as np
+    from PIL import Image
+
+    from shnet_lib.prediction import overlay, predict, read_photo
+
+    photos, phrases = photos_in(given.photos), phrases_of(given)
+    trained = load(given)
+    given.out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for photo in photos:
+        pixels = np.asarray(read_photo(photo))
+        for phrase in phrases:
+            answer = predict(trained, photo, phrase, given.threshold)
+            name = free_name(f"{photo.stem} {phrase}", taken)
+            Image.fromarray(answer.mask).save(given.out / f"{name}.mask.png")
+            Image.fromarray(overlay(pixels, answer.mask)).save(given.out / f"{name}.overlay.png")
+            unknown = ", ".join(answer.unknown_words)
+            note = f"; never seen in training: {unknown}" if unknown else ""
+            share = f"{answer.mask.mean():.1%} of the photo"
+            print(f"{photo.name}, {phrase!r}: {share}{note} -> {given.out / name}.mask.png")
+
+
+def photos_in(named: Sequence[Path]) -> list[Path]:
+    """The photos that are named, and those that lie in a named folder.
+
+    Raises:
+        ShnetError: there is no such file, or a folder holds no photo.
+    """
+    photos: list[Path] = []
+    for each in named:
+        inside = [each]
+        if each.is_dir():
+            inside = sorted(
+                file for file in each.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES
+            )
+        if not inside or not inside[0].is_file():
+            raise ShnetError(f"{each.absolute()}: no photo. Name a photo, or a folder of photos")
+        photos += inside
+    return photos
+
+
+def phrases_of(given: argparse.Namespace) -> list[str]:
+    """The phrase of the command line, or those of a file, one per line.
+
+    Raises:
+        ShnetError: the file cannot be read as text, or holds no phrase.
+    """
+    if given.phrase is not None:
+        return [given.phrase]
+    try:
+        lines = given.phrases.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShnetError(f"{given.phrases.absolute()} cannot be read as text: {error}") from error
+    phrases = [line.strip() for line in lines if line.strip()]
+    if not phrases:
+        raise ShnetError(f"{given.phrases.absolute()} holds no phrase: write one per line")
+    return phrases
+
+
+def free_name(text: str, taken: set[str]) -> str:
+    """A file name out of a text's letters and digits, unlike those `taken`; it becomes one."""
+    base = "-".join("".join(c if c.isalnum() else " " for c in text).split())[:100]
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name)
+    return name
+
+
+# --- data sets ------------------------------------------------------------------------------------
+
+
+def add_check(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "check", check)
+    verb.add_argument("--dataset", required=True, help="unc, unc+, gref, refshapes-unc, ...")
+    verb.add_argument("--data", type=path, required=True, help="the folder the data lies in")
+
+
+def check(given: argparse.Namespace) -> None:
+    """Say what a data set holds, a line per split, or what is missing from it."""
+    from shnet_lib.data import read_expressions, splits_of
+    from shnet_lib.data.images import warn_of_turned
+
+    for split in splits_of(given.dataset, given.data):
+        expressions = read_expressions(given.data, given.dataset, split)
+        photos = {expression.image_path for expression in expressions}
+        refs = {expression.ref_id for expression in expressions}
+        print(
+            f"{split:<8} {len(photos):>7,} images {len(refs):>7,} refs "
+            f"{len(expressions):>8,} expressions"
+        )
+        if given.dataset != "own":  # there the reader has done it
+            warn_of_turned(photos)
+
+
+def add_fetch(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "fetch", fetch)
+    verb.add_argument("--dataset", required=True, help="unc, unc+, gref, gref-umd, refclef, ...")
+    verb.add_argument("--data", type=path, required=True, help="the folder to put it in")
+    verb.add_argument("--images-from", type=path, help="a train2014 folder or zip that you have")
+    verb.add_argument("--glove", action="store_true", help="GloVe too (2 GB to fetch)")
+    verb.add_argument(
+        "--verify",
+        action="store_true",
+        help="decode every photo and compare checksums; fetch again what is damaged",
+    )
+    verb.add_argument("--no-download", action="store_true", help="only say what is missing")
+    verb.add_argument("--mirror", help="an address that is asked before the published ones")
+    verb.add_argument("--workers", type=int, default=8, help="photos at a time, %(default)s")
+    verb.set_defaults(after_stop=lambda given: "Stopped. Run the same command again: it continues.")
+
+
+def fetch(given: argparse.Namespace) -> int:
+    """Fetch annotations, the photos they need, and GloVe's vectors of their words."""
+    from shnet_lib.data.fetch.prepare import Request, prepare
+    from shnet_lib.data.fetch.sources import PUBLISHED
+
+    request = Request(
+        data=given.data,
+        dataset=given.dataset,
+        images_from=given.images_from,
+        glove=given.glove,
+        verify=given.verify,
+        download=not given.no_download,
+        workers=given.workers,
+    )
+    report = prepare(request, PUBLISHED.first(given.mirror) if given.mirror else PUBLISHED)
+    print(report)
+    return 0 if report.complete else 2
+
+
+def add_make(verbs: argparse._SubParsersAction) -> None:
+    verb = new_verb(verbs, "make", make, add_help=False)
+    verb.add_argument("maker", nargs="?", help="refshapes, photos, ...")
+    verb.add_argument(
+        "options", nargs=argparse.REMAINDER, help="the maker's own; --help lists them"
+    )
+
+
+def make(given: argparse.Namespace) -> int:
+    """Make a data set: shnet data make refshapes --out data/refshapes; KIND --help says more."""
+    makers = {each.name: each for each in entry_points(group=MAKERS)}
+    if given.maker not in makers:
+        known = ", ".join(sorted(makers)) or "none: install the course, pip install -e ."
+        raise ShnetError(f"there is no maker {given.maker!r}; there are: {known}")
+    return makers[given.maker].load()(given.options)
