@@ -24,6 +24,8 @@ from shnet_lib.training.cache import cache_images, cache_levels
 from shnet_lib.training.checkpoint import CheckpointError, has_progress, read_json, write_json
 from shnet_lib.training.config import ConfigError, TrainConfig
 
+SHIPPED_VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "referit-50.txt"
+
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The devices and the arithmetic of a run.
@@ -117,9 +119,9 @@ def read_word_vectors(
             "model.word_vectors is 'glove': name the text file of the vectors with glove=..., or "
             "set model.word_vectors=onehot (Table 2, row 6)"
         )
+    path = SHIPPED_VECTORS if config.glove == "shipped" else Path(config.glove)
     with accelerator.main_process_first():  # the others read what the first one cached
-        cache = Path(config.glove).parent / "glove_cache"
-        vectors, missing = read_glove(Path(config.glove), vocabulary.words, cache)
+        vectors, missing = read_glove(path, vocabulary.words, path.parent / "glove_cache")
     accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
     return torch.from_numpy(vectors)
 
