@@ -2,7 +2,7 @@
 
 A pixel is judged in CIELAB by lightness, chroma and hue. Each name has a narrow core, which nobody
 would call otherwise, and a wide neighbourhood, which somebody might call so. Something is surely
-red if its median lies in the core and most of it in the neighbourhood, and possibly red if a fifth
+red if its median lies in the core and most of it in the neighbourhood, and possibly red if a third
 of it lies in the neighbourhood.
 """
 
@@ -29,7 +29,7 @@ RANGES = {
 NAMES = tuple(RANGES)
 SURE_SHARE = 0.65  # of the neighbourhood
 RIVAL_SHARE = 0.25  # no other name's core may take so much of it
-POSSIBLE_SHARE = 0.2
+POSSIBLE_SHARE = 0.33  # of the neighbourhood, in what decides or in all of it
 SAMPLE = 2000  # about so many pixels are looked at
 ENOUGH = 40  # pixels that decide; with fewer none is sure
 GRAYSCALE = 4.0  # mean chroma of a photo without colours
@@ -98,7 +98,7 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
     part, whole = (codes[:: 1 + len(codes) // SAMPLE] for codes in (part, whole))
     if len(part) < ENOUGH:
         near = shares(whole)[1]
-        return frozenset(), frozenset(NAMES[i] for i in np.flatnonzero(near > POSSIBLE_SHARE / 2))
+        return frozenset(), frozenset(NAMES[i] for i in np.flatnonzero(near > 0.6 * POSSIBLE_SHARE))
     core, near = shares(part)
     lightness, a, b = np.median(_table()[1][:, part], axis=1)
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360

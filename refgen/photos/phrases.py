@@ -27,6 +27,11 @@ WEIGHTS = {  # of a family that an object can have; not the shares that come out
     "relation": 0.16,
     "negation": 0.05,
 }
+# Of what stands on one floor, the farther is drawn higher and is not above the nearer.
+FLOOR = frozenset(
+    "person,bed,couch,chair,bench,toilet,dining table,dog,cat,car,bus,truck,horse,cow,sheep,"
+    "motorcycle,bicycle,elephant,suitcase".split(",")
+)
 COLOURED = frozenset(
     "car,bus,truck,motorcycle,train,boat,airplane,fire hydrant,bird,cat,dog,horse,cow,bear,"
     "backpack,umbrella,handbag,tie,suitcase,frisbee,snowboard,surfboard,kite,bottle,cup,bowl,"
@@ -128,7 +133,8 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
     heads = [(things, word)] + ([(coloured[0][2], coloured[0][1])] if coloured else [])
     for query, said in heads:
         for side in EXTREMES:
-            if not (upright and side in ("top", "bottom")):
+            hidden = side == "smallest" and (thing.cut or thing.kept < 1)
+            if not (upright and side in ("top", "bottom")) and not hidden:
                 family = "size" if side in ("biggest", "smallest") else "place"
                 forms = _EXTREMES[side] if query is things else _EXTREMES[side][:2]
                 yield family, Extreme(query, side), tuple(form.format(said) for form in forms)
@@ -168,7 +174,7 @@ def _relations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
             words = ["with"]
         elif other.kind != "dining table" and thing.kind != "dining table":
             words += ["left of", "right of"]
-            if "person" not in (thing.kind, other.kind):
+            if not FLOOR & {thing.kind, other.kind}:
                 words += ["above", "below"]
         for relation in words:
             query = Relation(things, relation, anchor)
