@@ -21,7 +21,7 @@ RANGES = {
     "orange": (((48, 82), (45, 200), (52, 74)), ((36, 92), (26, 200), (38, 84))),
     "yellow": (((64, 101), (38, 200), (80, 106)), ((46, 101), (22, 200), (68, 116))),
     "green": (((15, 90), (16, 200), (115, 170)), ((6, 101), (7, 200), (95, 195))),
-    "blue": (((10, 85), (16, 200), (235, 300)), ((4, 95), (7, 200), (205, 314))),
+    "blue": (((10, 85), (16, 200), (235, 294)), ((4, 95), (7, 200), (205, 314))),
     "purple": (((12, 80), (18, 200), (312, 332)), ((5, 95), (8, 200), (294, 348))),
     "pink": (((58, 92), (20, 200), (345, 16)), ((42, 96), (10, 200), (325, 36))),
     "brown": (((16, 44), (12, 50), (46, 76)), ((6, 62), (6, 70), (28, 90))),
@@ -106,7 +106,7 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
     for i, name in enumerate(NAMES):
         rivals = np.delete(core, i)
         if name in ("black", "white", "gray"):  # dark blue is no black
-            rivals = np.append(rivals, near[3:] - RIVAL_SHARE / 2)
+            rivals = np.append(rivals, near[3:])
         if near[i] >= SURE_SHARE and rivals.max() < RIVAL_SHARE:
             if _inside(lightness, chroma, hue, RANGES[name][0]):
                 surely.add(name)

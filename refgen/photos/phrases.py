@@ -118,7 +118,7 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
     """All queries about an object that begin with one word for it."""
     thing = scene.things[target]
     yield "kind", things, (word, f"the {word}")
-    if thing.kind in SPREAD:
+    if thing.kind == "dining table":
         return
     coloured = list(_coloured(thing, word, things))
     for family in ("colour", "clothing"):
@@ -127,7 +127,8 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
             yield family, coloured[0][2], forms
     # Nobody says "the top one" of two that stand side by side.
     others = [scene.things[i] for i in reading(things, scene).possibly if i != target]
-    upright = thing.kind in UPRIGHT or any(
+    upright = thing.kind in UPRIGHT or bool(others) and thing.kind in FLOOR
+    upright |= any(
         abs(thing.y - other.y) < max(0.12, 0.7 * abs(thing.x - other.x)) for other in others
     )
     heads = [(things, word)] + ([(coloured[0][2], coloured[0][1])] if coloured else [])

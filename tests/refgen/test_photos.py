@@ -28,7 +28,7 @@ from shnet_lib.data import read_expressions
 from shnet_lib.data.errors import DataError
 
 WIDTH, HEIGHT = 160, 120
-RED, BLUE, WHITE, GRASS = (200, 20, 30), (30, 60, 190), (240, 240, 240), (90, 150, 60)
+RED, BLUE, WHITE, GRASS = (200, 20, 30), (40, 90, 190), (240, 240, 240), (90, 150, 60)
 CUPS, DOGS = Objects(frozenset({"cup"})), Objects(frozenset({"dog"}))
 PERSONS = Objects(frozenset({"person"}))
 CATEGORIES = {"person": 1, "dog": 18, "cup": 47, "laptop": 73, "gadget": 900}
@@ -68,7 +68,7 @@ def scene(*things, covered=None) -> Scene:
     "rgb, name",
     [
         ((200, 20, 30), "red"), ((255, 130, 20), "orange"), ((250, 220, 30), "yellow"),
-        ((20, 120, 40), "green"), ((30, 60, 190), "blue"), ((20, 30, 90), "blue"),
+        ((20, 120, 40), "green"), ((40, 90, 190), "blue"), ((80, 110, 150), "blue"),
         ((110, 40, 140), "purple"), ((240, 150, 180), "pink"), ((90, 60, 35), "brown"),
         ((15, 15, 18), "black"), ((240, 240, 240), "white"), ((128, 128, 130), "gray"),
     ],
