@@ -2,7 +2,7 @@
 
 A pixel is judged in CIELAB by lightness, chroma and hue. Each name has a narrow core, which nobody
 would call otherwise, and a wide neighbourhood, which somebody might call so. Something is surely
-red if its median lies in the core and most of it in the neighbourhood, and possibly red if a fifth
+red if its median lies in the core and most of it in the neighbourhood, and possibly red if a third
 of it lies in the neighbourhood.
 """
 
@@ -21,7 +21,7 @@ RANGES = {
     "orange": (((48, 82), (45, 200), (52, 74)), ((36, 92), (26, 200), (38, 84))),
     "yellow": (((64, 101), (38, 200), (80, 106)), ((46, 101), (22, 200), (68, 116))),
     "green": (((15, 90), (16, 200), (115, 170)), ((6, 101), (7, 200), (95, 195))),
-    "blue": (((10, 85), (16, 200), (235, 300)), ((4, 95), (7, 200), (205, 314))),
+    "blue": (((10, 85), (16, 200), (235, 294)), ((4, 95), (7, 200), (205, 314))),
     "purple": (((12, 80), (18, 200), (312, 332)), ((5, 95), (8, 200), (294, 348))),
     "pink": (((58, 92), (20, 200), (345, 16)), ((42, 96), (10, 200), (325, 36))),
     "brown": (((16, 44), (12, 50), (46, 76)), ((6, 62), (6, 70), (28, 90))),
@@ -29,7 +29,7 @@ RANGES = {
 NAMES = tuple(RANGES)
 SURE_SHARE = 0.65  # of the neighbourhood
 RIVAL_SHARE = 0.25  # no other name's core may take so much of it
-POSSIBLE_SHARE = 0.2
+POSSIBLE_SHARE = 0.33  # of the neighbourhood, in what decides or in all of it
 SAMPLE = 2000  # about so many pixels are looked at
 ENOUGH = 40  # pixels that decide; with fewer none is sure
 GRAYSCALE = 4.0  # mean chroma of a photo without colours
@@ -98,7 +98,7 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
     part, whole = (codes[:: 1 + len(codes) // SAMPLE] for codes in (part, whole))
     if len(part) < ENOUGH:
         near = shares(whole)[1]
-        return frozenset(), frozenset(NAMES[i] for i in np.flatnonzero(near > POSSIBLE_SHARE / 2))
+        return frozenset(), frozenset(NAMES[i] for i in np.flatnonzero(near > 0.6 * POSSIBLE_SHARE))
     core, near = shares(part)
     lightness, a, b = np.median(_table()[1][:, part], axis=1)
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
@@ -106,7 +106,7 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
     for i, name in enumerate(NAMES):
         rivals = np.delete(core, i)
         if name in ("black", "white", "gray"):  # dark blue is no black
-            rivals = np.append(rivals, near[3:] - RIVAL_SHARE / 2)
+            rivals = np.append(rivals, near[3:])
         if near[i] >= SURE_SHARE and rivals.max() < RIVAL_SHARE:
             if _inside(lightness, chroma, hue, RANGES[name][0]):
                 surely.add(name)

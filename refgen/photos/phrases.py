@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from refgen.queries import EXTREMES, Extreme, Not, Ordinal, Query, Relation, reading, refers
+from refgen.typed import as_typed
 
 from .scene import REFERABLE, Middle, Objects, Placed, Scene, Thing
 from .words import ON, PEOPLE, RIDDEN, RIDERS, ROLES, SPREAD, UPRIGHT, WITH, Noun, nouns_for
@@ -27,6 +28,11 @@ WEIGHTS = {  # of a family that an object can have; not the shares that come out
     "relation": 0.16,
     "negation": 0.05,
 }
+# Of what stands on one floor, the farther is drawn higher and is not above the nearer.
+FLOOR = frozenset(
+    "person,bed,couch,chair,bench,toilet,dining table,dog,cat,car,bus,truck,horse,cow,sheep,"
+    "motorcycle,bicycle,elephant,suitcase".split(",")
+)
 COLOURED = frozenset(
     "car,bus,truck,motorcycle,train,boat,airplane,fire hydrant,bird,cat,dog,horse,cow,bear,"
     "backpack,umbrella,handbag,tie,suitcase,frisbee,snowboard,surfboard,kite,bottle,cup,bowl,"
@@ -83,8 +89,8 @@ class Phrase:
 Asked = tuple[str, Query, tuple[str, ...]]  # family, query, wordings
 
 
-def _objects(noun: Noun, colour: str | None = None) -> Objects:
-    return Objects(noun.kinds, noun.maybe, colour)
+def _objects(noun: Noun) -> Objects:
+    return Objects(noun.kinds, noun.maybe)
 
 
 def _named(thing: Thing) -> list[tuple[str, Objects]]:
@@ -102,7 +108,7 @@ def _named(thing: Thing) -> list[tuple[str, Objects]]:
 def _coloured(thing: Thing, word: str, things: Objects) -> Iterator[tuple[str, str, Objects]]:
     """Family, wording and query for each colour that a thing surely has."""
     for colour in sorted(thing.colours[0]):
-        query = Objects(things.kinds, things.maybe, colour, things.labels, things.maybe_labels)
+        query = replace(things, colour=colour)
         if thing.kind == "person":
             yield from (("clothing", form.format(word, c=colour), query) for form in _CLOTHES)
         elif thing.kind in COLOURED:
@@ -113,7 +119,7 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
     """All queries about an object that begin with one word for it."""
     thing = scene.things[target]
     yield "kind", things, (word, f"the {word}")
-    if thing.kind in SPREAD:
+    if thing.kind == "dining table":
         return
     coloured = list(_coloured(thing, word, things))
     for family in ("colour", "clothing"):
@@ -122,13 +128,15 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
             yield family, coloured[0][2], forms
     # Nobody says "the top one" of two that stand side by side.
     others = [scene.things[i] for i in reading(things, scene).possibly if i != target]
-    upright = thing.kind in UPRIGHT or any(
+    upright = thing.kind in UPRIGHT or bool(others) and thing.kind in FLOOR
+    upright |= any(
         abs(thing.y - other.y) < max(0.12, 0.7 * abs(thing.x - other.x)) for other in others
     )
     heads = [(things, word)] + ([(coloured[0][2], coloured[0][1])] if coloured else [])
     for query, said in heads:
         for side in EXTREMES:
-            if not (upright and side in ("top", "bottom")):
+            hidden = side == "smallest" and (thing.cut or thing.kept < 1)
+            if not (upright and side in ("top", "bottom")) and not hidden:
                 family = "size" if side in ("biggest", "smallest") else "place"
                 forms = _EXTREMES[side] if query is things else _EXTREMES[side][:2]
                 yield family, Extreme(query, side), tuple(form.format(said) for form in forms)
@@ -168,7 +176,7 @@ def _relations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
             words = ["with"]
         elif other.kind != "dining table" and thing.kind != "dining table":
             words += ["left of", "right of"]
-            if "person" not in (thing.kind, other.kind):
+            if not FLOOR & {thing.kind, other.kind}:
                 words += ["above", "below"]
         for relation in words:
             query = Relation(things, relation, anchor)
@@ -185,23 +193,14 @@ def _negations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
     thing = scene.things[target]
     rivals = [scene.things[i] for i in reading(things, scene).possibly if i != target]
     for colour in sorted({colour for rival in rivals for colour in rival.colours[0]}):
-        other = Objects(things.kinds, things.maybe, colour, things.labels, things.maybe_labels)
-        if thing.kind == "person":
-            yield (
-                "negation",
-                Not(things, other),
-                (f"{word} not in {colour}", f"{word} not wearing {colour}"),
-            )
-        elif thing.kind in COLOURED:
-            yield (
-                "negation",
-                Not(things, other),
-                (f"{word} that is not {colour}", f"not {colour} {word}"),
-            )
+        forms = (f"{word} not in {colour}", f"{word} not wearing {colour}")
+        if thing.kind != "person":
+            forms = (f"{word} that is not {colour}", f"not {colour} {word}")
+        if thing.kind in COLOURED | {"person"}:
+            yield "negation", Not(things, replace(things, colour=colour)), forms
     if rivals:
         for side in ("left", "right"):
             yield "negation", Not(things, Placed(things, (side,))), (f"{word} not on the {side}",)
-    if rivals:
         for _, other, name, anchor in _anchors(scene, target):
             if other.kind in ON.get(thing.kind, ()):
                 query = Not(things, Relation(things, "on", anchor))
@@ -213,7 +212,7 @@ def _negations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
 
 # ---------------------------------------------------------------- as people type
 
-_SHORTER = (("the ", ""), ("second", "2nd"), ("third", "3rd"), ("with", "w"), ("in front", "front"))
+_SHORTER = (("the ", ""), ("second", "2nd"), ("third", "3rd"), ("with ", "w "))
 
 
 def _typed(rng: np.random.Generator, text: str) -> str:
@@ -221,17 +220,6 @@ def _typed(rng: np.random.Generator, text: str) -> str:
     if rng.random() < 0.35:
         for long, short in _SHORTER[: 1 if rng.random() < 0.7 else None]:
             text = text.replace(long, short)
-    return text
-
-
-def _raw(rng: np.random.Generator, text: str) -> str:
-    if rng.random() < 0.12:
-        text = text[0].upper() + text[1:]
-    if rng.random() < 0.08:
-        text += "."
-    if rng.random() < 0.05 and len(text) > 4:  # two letters the wrong way round
-        i = 1 + int(rng.integers(len(text) - 3))
-        text = text[:i] + text[i + 1] + text[i] + text[i + 2 :]
     return text
 
 
@@ -301,7 +289,7 @@ def _draw(rng: np.random.Generator, proved: dict[str, list[Asked]], count: int) 
         form = forms[0] if rng.random() < 0.4 else forms[int(rng.integers(len(forms)))]
         text = _typed(rng, form)
         if text not in found:
-            found[text] = Phrase(text, _raw(rng, text), family, query)
+            found[text] = Phrase(text, as_typed(rng, text), family, query)
         if len(found) == count:
             break
     return list(found.values())

@@ -62,6 +62,12 @@ class Thing:
         return not self.crowd and self.area >= REFERABLE and self.kept >= KEPT and not self.strip
 
     @property
+    def cut(self) -> bool:
+        """Does it reach the photo's edge, so that nobody sees how big it is?"""
+        left, top, right, bottom = self.box
+        return min(left, top) < 1 - FULL or max(right, bottom) > FULL
+
+    @property
     def strip(self) -> bool:
         """A narrow strip at the photo's edge: too little to know it by."""
         left, top, right, bottom = self.box
@@ -175,10 +181,15 @@ class Scene:
         `word` is a direction, "next to", "on", "with" (carrying, wearing) or "riding".
         """
         (anchor,) = anchors
-        if word in DIRECTIONS:
-            return stands(self.things[element], self.things[anchor], word)
         left, top, right, bottom = self._pixels(element)
         left_2, top_2, right_2, bottom_2 = self._pixels(anchor)
+        if word in DIRECTIONS:  # what stands before another is neither left nor right of it
+            surely, possibly = stands(self.things[element], self.things[anchor], word)
+            across = word in ("left of", "right of")
+            shared = min(right, right_2) - max(left, left_2)
+            shared = shared if across else min(bottom, bottom_2) - max(top, top_2)
+            sides = (right - left, right_2 - left_2) if across else (bottom - top, bottom_2 - top_2)
+            return surely and bool(shared <= 0.2 * min(sides)), possibly
         width, height = min(right - left, right_2 - left_2), min(bottom - top, bottom_2 - top_2)
         sizes = [np.sqrt((right - left) * (bottom - top))]
         sizes += [np.sqrt((right_2 - left_2) * (bottom_2 - top_2))]

@@ -64,7 +64,9 @@ def can_be_moved(thing: Thing) -> bool:
     left, top, right, bottom = thing.box
     inside = min(left, top, 1 - right, 1 - bottom) > 0.005
     solid = thing.area > 0.35 * (right - left) * (bottom - top)
-    return inside and solid and thing.area > 0.012 and not thing.crowd and thing.kind in MOVABLE
+    dark = "black" in thing.colours[0]  # in another light it would be a hole
+    fit = thing.kind in MOVABLE and not thing.crowd and not dark
+    return inside and solid and fit and thing.area > 0.012
 
 
 def paste(

@@ -22,6 +22,7 @@ from refgen.queries import (
     reading,
     refers,
 )
+from refgen.typed import as_typed
 
 from . import sentences
 from .queries import Regions, Things, family
@@ -306,18 +307,6 @@ def find_query(
 # ---------------------------------------------------------------- sentences of a scene
 
 
-def _as_typed(rng: np.random.Generator, text: str) -> str:
-    """What a person might have typed for the corrected `text`."""
-    if rng.random() < 0.12:
-        text = text[0].upper() + text[1:]
-    if rng.random() < 0.08:
-        text += "."
-    if rng.random() < 0.05 and len(text) > 4:  # two letters the wrong way round
-        i = 1 + int(rng.integers(len(text) - 3))
-        text = text[:i] + text[i + 1] + text[i] + text[i + 2 :]
-    return text
-
-
 def _sentences_for(
     rng: np.random.Generator, scene: Scene, target: int, flavour: Flavour, count: int
 ) -> list[Sentence]:
@@ -333,7 +322,7 @@ def _sentences_for(
             continue
         text = (sentences.long if flavour.long else sentences.short)(query, rng)
         if text not in found and len(text.split()) <= MAX_WORDS:
-            found[text] = Sentence(text, _as_typed(rng, text), family(query), query)
+            found[text] = Sentence(text, as_typed(rng, text), family(query), query)
     return list(found.values())
 
 

@@ -62,7 +62,9 @@ class TrainConfig:
     max_words: int = 25  # section 4.2
     keep_numbers: bool = True  # False drops "2nd" and "3", as the field's code does
     min_count: int = 1  # rarer training words are read as the unknown word
-    glove: str | None = None  # GloVe text file, read if model.word_vectors is "glove"
+    # GloVe text file, or "shipped" (50 numbers per word, from ReferIt's training phrases); read if
+    # model.word_vectors is "glove".
+    glove: str | None = None
     grayscale_probability: float = 0.0  # the released code's augmentation has 0.3, the paper none
 
     start_from: str | None = None  # a trained network's folder; its weights are this run's start
@@ -410,13 +412,14 @@ _PHOTOS = TrainConfig(
         sfm_dropout=0.1,
         affinity_dropout=0.1,
         heads=4,
-        word_vectors="onehot",
+        word_vectors="glove",
         decoder_widths=(64, 48),
         aspp_dropout=0.1,
         decoder_dropout=0.1,
     ),
     preset="photos",
     dataset="photos",
+    glove="shipped",
     steps=4000,
     batch_size=32,
     expressions_per_image=2,

@@ -31,6 +31,7 @@ from shnet_lib.training.config import ConfigError, TrainConfig
 from shnet_lib.training.resume import has_progress, tidy
 
 RIGHT_POOLING = ("cpu", "cuda")  # the devices on which it was tried
+SHIPPED_VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "referit-50.txt"
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -153,11 +154,18 @@ def require_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
                 "model.word_vectors is 'glove': name the text file of the vectors with glove=..., "
                 "or set model.word_vectors=onehot (Table 2, row 6)"
             )
-        require_file(Path(config.glove), "Name GloVe's text file with its full path: glove=...")
+        require_file(
+            vectors_file(config.glove), "Name GloVe's text file with its full path: glove=..."
+        )
         with torch.random.fork_rng(devices=[]):
             build_backbone(config.model.backbone, config.model.backbone_weights)
     if config.start_from is not None:
         require_start(Path(config.start_from), vocabulary)
+
+
+def vectors_file(glove: str) -> Path:
+    """The file that the setting `glove` names; "shipped" is the course's own."""
+    return SHIPPED_VECTORS if glove == "shipped" else Path(glove)
 
 
 def read_word_vectors(
@@ -170,7 +178,7 @@ def read_word_vectors(
     """
     if config.model.word_vectors != "glove":
         return None
-    vectors, missing = read_glove(Path(config.glove), vocabulary.words)
+    vectors, missing = read_glove(vectors_file(config.glove), vocabulary.words)
     accelerator.print(f"{len(missing)} of {len(vocabulary)} words have no vector in {config.glove}")
     return torch.from_numpy(vectors)
 
