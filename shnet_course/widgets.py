@@ -20,13 +20,15 @@ from shnet_course.pictures.lesson_01 import count_examples, describe_example, dr
 from shnet_lib.data import splits_of
 
 
-def explore(draw: Callable[..., Figure], alt: Callable[..., str], **controls: Any) -> None:
+def explore(
+    draw: Callable[..., Figure], alt: Callable[..., str] | None = None, **controls: Any
+) -> None:
     """Show `draw(**values)` with a control for each of its arguments, redrawn when one changes.
 
     Args:
         draw: a function of the controls' values, and of nothing that changes.
         alt: the same arguments -> a text for those who cannot see the picture;
-            `"The grid {grid} wide".format` is one.
+            `"The grid {grid} wide".format` is one. Where None, the figure's label is the text.
         controls: a widget each, or what ipywidgets makes one of: (0, 9) a slider, a list a
             dropdown, a str a text field, a bool a tick box. All of them wait until the slider is
             let go, or Enter is pressed.
@@ -46,7 +48,7 @@ def explore(draw: Callable[..., Figure], alt: Callable[..., str], **controls: An
 
 def connect(
     draw: Callable[..., Figure],
-    alt: Callable[..., str],
+    alt: Callable[..., str] | None,
     picture: Callable[[Figure, str], None],
     **controls: Any,
 ) -> tuple[ipywidgets.VBox, Callable[[], None]]:
@@ -61,7 +63,8 @@ def connect(
     def update() -> None:
         values = {name: widget.value for name, widget in made.items()}
         if drawn != [values]:
-            picture(draw(**values), alt(**values))
+            figure = draw(**values)
+            picture(figure, alt(**values) if alt else figure.get_label())
             drawn[:] = [values]
 
     def update_or_tell(_change: Any) -> None:

@@ -15,41 +15,42 @@
 # %% [markdown]
 # # 09 · Looking inside
 #
-# *Section 4.5, Figures 4 to 7 · 37 seconds on two CPU cores*
+# *Section 4.5, Figures 4 to 7 · 40 minutes to read, 90 seconds to run on two CPU cores*
 #
-# **You need to know** what an attention map is and which four blocks it has ([03 · SFM](03_sfm.ipynb)), and what IoU means ([07 · Evaluation](07_evaluation.ipynb)).
+# **You need to know** what an attention map is and which four blocks it has ([03 · SFM](03_sfm.ipynb)), what HCAM's gates do ([04 · HCAM](04_hcam.ipynb)), and what IoU means ([07 · Evaluation](07_evaluation.ipynb)).
 #
 # In this lesson you will
 #
 # - click on a word or a pixel, and see what it looks at;
-# - ask one picture many things;
-# - turn what a picture of attention suggests into a number with a control;
-# - sort the wrong answers into kinds, and count them;
-# - hand the network a photo of your own.
+# - write three small functions that turn such a picture into a number with a control and an interval;
+# - close paths inside the trained network, and measure what its answers lose;
+# - decide which sentences of section 4.5 hold for this network;
+# - sort the wrong answers into kinds, and count them.
 
 # %% [markdown]
 # ## The question
 #
-# Section 4.5 explains SHNet with pictures: answers beside those of a baseline (Figure 4), answers of its parts (Figure 5), one photo asked several things (Figure 6), and attention (Figure 7). Pictures were chosen by somebody. Do they show what the network does as a rule?
+# Section 4.5 explains SHNet with pictures: answers beside those of a baseline (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice: a reader sees at once what the network is for. But somebody chose them. Do they show the rule?
 #
-# RefShapes knows what is where in each of its scenes, so we can ask that of hundreds of them. We look into the part that is lit.
+# RefShapes stores what is where in each scene, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(draw_architecture({"sfm"}), alt="The whole network, with SFM, section 3.2, coloured.")
+opener = draw_architecture({"sfm", "hcam"})
+show(opener, alt="The whole network as boxes; SFM, section 3.2, and HCAM, section 3.3, are lit.")
 
 # %% [markdown]
 # ## One look
 #
-# Take the trained network and one expression of the validation split. Equation 1 says “MultiHead” and no more. In each head it is this softmax of lesson 03, $d$ being the number of channels of a head:
+# Take the trained network and one expression of the validation split. Equation 1 says “MultiHead” and no more. Inside each head stands the softmax of lesson 03, where $d$ is the number of channels per head:
 #
 # $$A = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right)$$
 #
-# Row $n$ of $A$ says what token $n$ takes from all tokens: first the pixels of the grid, row by row, then the words. There is such a map for each level, each layer and each head.
+# Row $n$ of $A$ says what token $n$ takes from all tokens. The tokens are first the pixels of the grid, row by row, and then the words. There is one such map per level, layer and head. `attend` averages the heads.
 
-# %%
+# %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import attend
 from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
@@ -59,82 +60,48 @@ val = read_expressions("../data/refshapes", "refshapes-unc", "val")
 example = next(e for e in val if e.text == "stripy cross at the bottom")
 (look,) = attend(trained, [example])
 
-# %%
-# NBVAL_CHECK_OUTPUT
 levels, layers, tokens, _ = look.weights.shape
 print("levels, layers, heads:", (levels, layers, trained.config.model.heads))
 print(f"{tokens} tokens: {look.grid} x {look.grid} pixels and {look.words}")
 print("each row sums to", look.weights.sum(-1).round(3).min(), look.weights.sum(-1).round(3).max())
 
 # %% [markdown]
-# `attend` averages the heads. It adds nothing else to what the network computes with `return_attention=True`:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-import torch
-
-from shnet_lib.data.dataset import collate
-
-data = trained.evaluation_set([example])
-with torch.inference_mode():
-    _, attention = trained.network(collate([data[(0,)]]), return_attention=True)
-by_hand = torch.stack([torch.stack(level).mean(dim=2)[:, 0] for level in attention])
-torch.allclose(by_hand, torch.from_numpy(look.weights), atol=1e-5)
-
-# %% [markdown]
 # ## Figure 7, again
 #
-# What does each word look at? Here is level 4, the coarsest, a row a layer. The words' look at pixels is scaled to the sum 1.
+# What does each word look at? **Predict:** the phrase has five words. Will “cross” look at the cross, “bottom” at the bottom, and “the” at nothing in particular?
+#
+# The maps below are those of level 4, the coarsest, in the last layer. White is what an even look would give to a cell. Blue is more than that, and orange is less. All maps have the same scale.
 
 # %%
 from shnet_course.pictures.base import photo_of
-from shnet_course.pictures.lesson_09 import draw_word_word, draw_words_over_pixels
+from shnet_course.pictures.lesson_09 import draw_words_over_pixels
 
-photo, level = photo_of(example), 2  # levels 2, 3, 4 stand at 0, 1, 2
-maps = look.words_over_pixels()[level]  # (layers, T, H, W)
-show(
-    draw_words_over_pixels(photo, look.words, maps, look.probability > 0.5),
-    alt=f"The scene with the answer to “{example.text}”, and where each word looks: in the first "
-    "layers mostly at the picture's border, in the last at the answer, all five alike.",
-)
+scene, level = photo_of(example), 2  # levels 2, 3, 4 stand at 0, 1, 2
+maps = look.words_over_pixels()[level, -1]  # (T, H, W)
+show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 
 # %% [markdown]
-# Compare the words of one row with each other. Are they different looks, or one? We come back to that with numbers.
+# All five words look at the answer, and “the” does it as much as “cross” does. So these are not five looks. They are one look, seen five times. Figure 7 shows no word like “the”, and therefore nobody can see that there.
 #
-# And what do words take from words, in the last layer? In per cent of all that a word takes. The rest, here more than 99 %, it takes from the pixels.
+# Now look for yourself. Click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, and the bars show what it takes from the words. Compare the first layer with the last one.
 
 # %%
-block = look.block("word-word")[level, -1]  # (T, T)
-show(
-    draw_word_word(look.words, block),
-    alt=f"A table of how much each word of “{example.text}” takes from each word: between "
-    f"{block.min():.2%} and {block.max():.2%}.",
-)
-
-# %% [markdown]
-# ## Click
-#
-# Click on a cell of the scene, or on a word under it: it then asks, and the blue shows what it takes from the pixels, the bars what it takes from the words. Try the cells of the answer, then the empty ground. Compare the first layer with the last.
-
-# %%
-from shnet_course.pictures.lesson_03 import draw_token_attention
+from shnet_course.pictures.lesson_09 import draw_look
 from shnet_course.token_picker import TokenPicker
 from shnet_course.widgets import explore
 
 
 def ask(token: int, level: int, layer: int):
-    weights = look.weights[level - 2, layer - 1, token]
-    return draw_token_attention(photo, weights, look.grid, look.words, token)
+    return draw_look(scene, look.weights[level - 2, layer - 1, token], look.grid, look.words, token)
 
 
-picker = TokenPicker(photo, look.grid, look.words, value=look.pixels + 1)
-told = "What token {token} takes from pixels and words at level {level}, layer {layer}.".format
-explore(ask, told, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
+picker = TokenPicker(scene, look.grid, look.words, value=look.pixels + 1)
+explore(ask, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
 
 # %% [markdown]
 # ## One scene, many phrases
 #
-# Figure 6 holds the photo fixed and varies the phrase. A network that only looks for the most striking thing would mark the same each time. Blue outlines what was meant, orange what was marked.
+# Figure 6 holds the photo fixed and varies the phrase. A network that only looks for the most striking thing would mark the same thing each time. Blue outlines what was meant, orange outlines what was marked.
 
 # %%
 from shnet_course.measure.failures import judge
@@ -142,338 +109,371 @@ from shnet_course.measure.scene_graph import read_scene_graphs
 from shnet_course.pictures.lesson_09 import draw_answers
 
 graphs = read_scene_graphs("../data/refshapes", val)
-same = [e for e in val if e.image_id == example.image_id][:8]
+same = [e for e in val if e.image_id == example.image_id][:6]
 answers = [
-    judge(e, k.probability > 0.5, graphs[e.image_id])
-    for e, k in zip(same, attend(trained, same), strict=True)
+    judge(look.expression, look.probability > 0.5, graphs[example.image_id])
+    for look in attend(trained, same)
 ]
-listed = "; ".join(e.text for e in same)
-show(draw_answers(answers), alt=f"One scene {len(same)} times, each with its answer: {listed}.")
+show(draw_answers(answers))
 
 # %% [markdown]
-# ## Figure 5: which part does what?
+# ## From a picture to a number
+#
+# In a picture, a word seems to look at “its” thing. Compared with what? A large thing gets much attention even from a look that is spread evenly. So we divide by what an even look would give, and call the result the *lift*. A lift of 1 is an even look, and above 1 is a preference. On a grid of 2 × 2:
+
+# %%
+import numpy as np
+
+from shnet_course.pictures.lesson_09 import draw_lift_by_hand
+
+attention_map = np.array([[0.5, 0.1], [0.1, 0.3]])  # the sum is 1
+cover = np.array([[1.0, 0.0], [0.5, 0.0]])  # the thing covers 1.5 cells of 4
+
+
+def lift(attention_map, cover):
+    """How much of a map (H, W), whose sum is 1, falls on a thing, for the thing's size."""
+    return (attention_map * cover).sum() / cover.mean()
+
+
+show(draw_lift_by_hand(attention_map, cover))
+print("by hand ", (1.0 * 0.5 + 0.5 * 0.1) / (1.5 / 4))
+print("function", lift(attention_map, cover))
+
+# %% [markdown]
+# A preference for the right thing proves little: perhaps words prefer that thing whatever the phrase says. A *paired difference* compares two sides that have everything else in common. An interval then says how far the result depends on the scenes that happened to be drawn. Phrases on one scene are not independent. Therefore the *bootstrap* draws whole scenes again and again, with replacement.
+
+# %%
+from collections import defaultdict
+
+
+def paired_difference(rows, pair, side):
+    """Mean value where `side` holds minus mean value where it does not, for each full pair."""
+    found = defaultdict(lambda: ([], []))
+    for row in rows:
+        found[row["scene"], pair(row)][side(row)].append(row["value"])
+    full = {key: (no, yes) for key, (no, yes) in found.items() if no and yes}
+    differences = [np.mean(yes) - np.mean(no) for no, yes in full.values()]
+    return np.array(differences), [scene for scene, _ in full]
+
+
+def bootstrap(values, scenes, draws=2000):
+    """The mean, and where 95 % of the means lie when whole scenes are drawn again."""
+    _, scene = np.unique(scenes, return_inverse=True)
+    sums, counts = np.bincount(scene, values), np.bincount(scene)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    return (np.mean(values), *np.quantile(means, (0.025, 0.975)))
+
+
+# %% [markdown]
+# A measure that was never tried on known data should not be trusted. Here is an invented thing with a lift of 3 when it is meant and 2 when it is not, and a second one that has no pair:
+
+# %% tags=["nbval-check-output"]
+from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink
+
+invented = [
+    {"scene": 1, "thing": "star", "meant": True, "value": 3.0},
+    {"scene": 1, "thing": "star", "meant": False, "value": 2.0},
+    {"scene": 2, "thing": "ring", "meant": True, "value": 9.0},
+]
+print(paired_difference(invented, lambda r: r["thing"], lambda r: r["meant"]))
+
+once = bootstrap(np.arange(50.0), range(50))
+often = bootstrap(np.repeat(np.arange(50.0), 10), np.repeat(range(50), 10))
+print("the same ten times makes nothing surer:", np.allclose(once, often))
+
+# %% [markdown]
+# Now all 1,504 expressions of the validation split, on 250 scenes. Levels, layers and heads are averaged, so that we cannot choose the map that suits us. One row is one look at one thing.
+
+# %%
+rows, heard, taken, answers = [], [], {block: [] for block in BLOCKS}, []
+for look in attend(trained, val):
+    graph, phrase = graphs[look.expression.image_id], look.expression
+    things, target = graph.scene.things, graph.target(phrase)
+    base = {"scene": phrase.image_id, "phrase": phrase.sent_id}
+    covers = shrink(graph.masks[: len(things)], look.grid)  # (things, H, W)
+    ground = look.pixels_over_pixels((1 - covers.sum(0)).clip(0)).mean((0, 1))
+    words = list(zip(look.words, look.words_over_pixels().mean((0, 1)), strict=True))
+    for place, (word, plane) in enumerate([*words, ("empty pixels", ground)]):
+        kind = kind_of_word(word) if place < len(words) else word
+        for n, cover in enumerate(covers):
+            row = {"place": place, "kind": kind, "thing": n, "meant": n == target}
+            row["same size"] = target < len(things) and things[n].size == things[target].size
+            rows.append(base | row | {"value": lift(plane, cover)})
+    for word, share in zip(look.words, received(look.block("word-word")).mean((0, 1)), strict=True):
+        heard.append(base | {"rules out": rules_out(word, things), "value": share})
+    for block in BLOCKS:
+        taken[block].append(look.block(block).sum(-1).mean((0, 2)))  # (layers,)
+    answers.append(judge(phrase, look.probability > 0.5, graph))
+
+# %% [markdown]
+# ## Measure 1: does a word look at what it means?
+#
+# > “Additionally, for each word appropriate region in the image is attended.” (section 4.5)
+#
+# For each word of a phrase we take its lift on the thing that is meant, minus its lift on the *other things of the same size* in the same scene. A word that looks at all of them alike gets 0. **Predict:** which kind of word has the greatest difference, and what do function words (“the”, “on”, “from”) have?
+
+# %%
+from shnet_course.pictures.lesson_09 import draw_intervals
+
+more = {}
+for kind in ("shape", "colour", "pattern", "size", "place", "function"):
+    of_kind = [row for row in rows if row["kind"] == kind and row["same size"]]
+    pairs = paired_difference(of_kind, lambda r: (r["phrase"], r["place"]), lambda r: r["meant"])
+    more[f"{kind} words"] = bootstrap(*pairs)
+show(draw_intervals(more, 0, "lift on the meant thing minus lift on others of its size"))
+
+# %% [markdown]
+# All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region at all, and it looks at the thing nearly as much as “star” does. So most of the look does not belong to the word. The answer is seen through every word.
+
+# %% [markdown]
+# ## Measure 2: the same thing, meant or not
+#
+# > “Pixel-pixel interactions highlight image regions corresponding to the referent.” (section 4.5)
+#
+# A sharper control is one thing in one scene, meant by one phrase and not meant by another. Its size, colour and place are then the same on both sides. We ask this of the words, and of those pixels that have no thing on them.
+
+# %%
+asking = {
+    "words": [row for row in rows if row["kind"] != "empty pixels"],
+    "empty pixels": [row for row in rows if row["kind"] == "empty pixels"],
+}
+meant = {
+    f"{who} look at it": bootstrap(
+        *paired_difference(of_these, lambda r: r["thing"], lambda r: r["meant"])
+    )
+    for who, of_these in asking.items()
+}
+show(draw_intervals(meant, 0, "a thing's lift when it is meant minus its lift when it is not"))
+
+# %% [markdown]
+# The sentence holds: the phrase moves the look of the pixels, and the look of the words, to the thing that is meant.
+#
+# ## Measure 3: which word is listened to?
+#
+# > “‘squares’ contains the differentiating information and is assigned high importance for different words.” (section 4.5)
+#
+# “Differentiating” can be counted. A word for a shape, colour, size or pattern rules out the things that it does not fit. Within one phrase, does the word that rules out most things get more word-word attention than the word that rules out fewest? An even share is 1. A difference above 0 supports the sentence, a difference below 0 contradicts it.
+
+# %%
+by_phrase = defaultdict(set)
+for row in heard:
+    by_phrase[row["phrase"]] |= {row["rules out"]} - {None}
+telling = [
+    row | {"most": row["rules out"] == max(by_phrase[row["phrase"]])}
+    for row in heard
+    if len(by_phrase[row["phrase"]]) > 1
+    and row["rules out"] in (min(by_phrase[row["phrase"]]), max(by_phrase[row["phrase"]]))
+]
+pairs = paired_difference(telling, lambda r: r["phrase"], lambda r: r["most"])
+mean, low, high = bootstrap(*pairs)
+print(f"most telling minus least telling word: {mean:.2f}, 95 % interval {low:.2f} to {high:.2f}")
+for block in ("pixel-word", "word-word"):
+    shares = ", ".join(f"{share:.1%}" for share in np.mean(taken[block], 0))
+    print(f"of all attention, {block}, layers 1 to 3: {shares}")
+
+# %% [markdown]
+# The difference is small and below 0. What Figure 7 shows of “squares” is not the rule in this network. And little attention is at stake: an even look would give the words about 2 % of 100 %, because they are about five tokens of some 260.
+
+# %% [markdown]
+# ## Measure 4: causes
+#
+# So far we have seen what goes along with the answer. A weight says what was mixed in. It does not say what difference that made. For this we have to interfere. There are two ways: train a network without a part, or close a path in the trained network.
+#
+# ### Figure 5: which part does what?
 #
 # > “‘Only HCAM’ network does not involve any reasoning, however, it manages to predict the left sandwich with refined boundaries. ‘Only SFM’ network understands the concept […] however, the output mask bleeds around the boundaries” (section 4.5)
 #
-# That is said of one photo. The course ships three networks that were trained equally, 4,000 steps of the preset `quick` with seed 0: one without SFM, one without HCAM, one with both. They are weaker than the network above, which was trained longer. Here is the first phrase of each of four families.
+# That is said of one photo. The course ships three networks that were trained equally: 4,000 steps of the preset `quick`, seed 0. They are weaker than the network above, which was trained longer. We put every third phrase of the split to each of them. How many things does each one find (IoU above 0.5)?
+
+# %%
+from shnet_lib.training.evaluate import evaluate
+
+names = {"only HCAM": "only_HCAM", "only SFM": "only_SFM", "SHNet": "SHNet"}
+parts = {name: load_shnet(f"../data/weights/figure_5/{folder}") for name, folder in names.items()}
+third = val[::3]
+iou = {
+    name: np.array([row["iou"] for row in evaluate(part.network, part.evaluation_set(third)).rows])
+    for name, part in parts.items()
+}
+family = np.array([e.family for e in third])
+families = ("region", "attribute", "extreme", "relation", "ordinal", "negation")
+print("found, % ", *(f"{name:>10}" for name in parts))
+for name in families:
+    print(f"{name:9}", *(f"{(each[family == name] > 0.5).mean():10.0%}" for each in iou.values()))
+
+# %% [markdown]
+# And how well does each one outline the things that all three find? Here is the mean IoU minus that of SHNet, with its interval over scenes:
+
+# %%
+by_all = np.all([each > 0.5 for each in iou.values()], axis=0)
+places = [e.image_id for e, found in zip(third, by_all, strict=True) if found]
+print(f"mean IoU minus SHNet's, on the {by_all.sum()} things that all three find")
+for name in ("only HCAM", "only SFM"):
+    mean, low, high = bootstrap((iou[name] - iou["SHNet"])[by_all], places)
+    print(f"{name:9} {mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+
+# %% [markdown]
+# Now the pictures, chosen by a rule that is stated: in each of three families, the phrase on which the three networks differ most. They show what *can* happen; the tables show what usually does.
 
 # %%
 from shnet_course.pictures.lesson_09 import draw_by_network
 from shnet_lib import predict
 
-parts = {
-    name: load_shnet(f"../data/weights/figure_5/{name.replace(' ', '_')}")
-    for name in ("only HCAM", "only SFM", "SHNet")
-}
-first = [
-    next(e for e in val if e.family == family)
-    for family in ("attribute", "region", "relation", "ordinal")
+spread = np.ptp(list(iou.values()), axis=0)
+chosen = [
+    third[max(np.flatnonzero(family == name), key=lambda n: spread[n])]
+    for name in ("attribute", "relation", "ordinal")
 ]
 masks = {
-    name: [predict(part, e.photo(), e.text).mask for e in first] for name, part in parts.items()
+    name: [predict(part, e.photo(), e.text).mask for e in chosen] for name, part in parts.items()
 }
-listed = "; ".join(e.text for e in first)
-show(draw_by_network(first, masks), alt=f"Four phrases answered by three networks: {listed}.")
+show(draw_by_network(chosen, masks))
 
 # %% [markdown]
-# Now every third phrase of the split. How many things does each network find (IoU above 0.5), and how well does it outline those that all three find?
+# PROSE-FIGURE-5
+#
+# ### Closing a path
+#
+# The second way leaves the trained network as it is and closes one of the four blocks of its attention. The scores in that block become $-\infty$ before the softmax, so that nobody can look through it. What is left sums to 1 again. In a toy with four pixels and two words, dark cells are closed:
 
 # %%
-import numpy as np
+import torch
 
-from shnet_lib.training.evaluate import evaluate
+from shnet_course.measure.knock_out import block_mask
+from shnet_course.pictures.lesson_09 import draw_blocks
 
-asked = val[::3]
-rows = {
-    name: evaluate(part.network, part.evaluation_set(asked), batch_size=64).rows
-    for name, part in parts.items()
+show(draw_blocks({block: block_mask(block, 4, 6).numpy() for block in BLOCKS}, pixels=4))
+
+scores = torch.tensor([2.0, 0.0, 0.0, 0.0, 3.0, 1.0])  # of one pixel, for four pixels and two words
+allowed = block_mask("pixel-word", 4, 6)[0]
+print("open  ", scores.softmax(-1).numpy().round(2))
+print("closed", scores.masked_fill(~allowed, float("-inf")).softmax(-1).numpy().round(2))
+
+# %% [markdown]
+# HCAM's gates can be held too: at 0 nothing flows between the levels, at 1 everything does, and at ½ the gates say nothing about the phrase.
+#
+# Before we trust the tool, we test it. The words reach the mask on two paths only: through pixel-word attention, and through HCAM's gates. **Predict:** what happens if both are closed?
+
+# %% tags=["nbval-check-output"]
+from shnet_course.measure.knock_out import answer, closed, gates_at, prepare
+
+batches = prepare(trained, same)  # six phrases on one scene
+heard_all = answer(trained.network, batches)
+with closed(trained.network, "pixel-word"), gates_at(trained.network, 0.5):
+    deaf = answer(trained.network, batches)
+print("six phrases, logits differ:", (heard_all - heard_all[0]).abs().max().item() > 1)
+print("both paths closed, still:  ", (deaf - deaf[0]).abs().max().item() > 1e-3)
+
+# %% [markdown]
+# The network is now deaf: six phrases get one and the same answer. So there is no third path, and the tool closes what it says.
+#
+# Now 40 phrases of each family and 20 runs. Each loss is a paired difference: the same phrase with the path open, minus closed. **Predict** before you run the cell: which block matters most, and in which layer? Word-word attention carries a few per cent of what words take. Does closing it cost a few per cent?
+
+# %%
+from shnet_course.measure.knock_out import measure_iou
+
+asked = []
+for name in families:
+    of_family = [e for e in val if e.family == name]
+    asked += of_family[:: len(of_family) // 40][:40]
+network, batches = trained.network, prepare(trained, asked)
+whole = measure_iou(network, batches)
+
+lost = {}
+for block in BLOCKS:
+    for layers in ([1], [2], [3], [1, 2, 3]):
+        with closed(network, block, layers):
+            lost[block, len(layers), layers[-1]] = whole - measure_iou(network, batches)
+for value in (0, 0.5, 1):
+    with gates_at(network, value):
+        lost["gates", value] = whole - measure_iou(network, batches)
+print(f"{len(asked)} phrases, mean IoU of the whole network {whole.mean():.3f}")
+
+# %%
+from shnet_course.pictures.lesson_09 import draw_losses
+
+scenes = np.array([e.image_id for e in asked])
+columns = {"layer 1": (1, 1), "layer 2": (1, 2), "layer 3": (1, 3), "all three": (3, 3)}
+by_layer = {
+    block: {name: bootstrap(lost[block, *key], scenes) for name, key in columns.items()}
+    for block in BLOCKS
 }
-iou = {name: np.array([row["iou"] for row in found]) for name, found in rows.items()}
+show(draw_losses(by_layer, "mean IoU lost, with its 95 % interval, when a block is closed"))
+
+# %% [markdown]
+# PROSE-LAYERS
+#
+# By family of phrases, with a block closed in all layers, or with the gates held:
+
+# %%
 family = np.array([e.family for e in asked])
-print("found, %  ", *(f"{name:>10}" for name in parts))
-for name in ("attribute", "region", "extreme", "relation", "ordinal"):
-    print(f"{name:10}", *(f"{(each[family == name] > 0.5).mean():10.0%}" for each in iou.values()))
-by_all = np.all([each > 0.5 for each in iou.values()], axis=0)
-print(f"mean IoU of the {by_all.sum()} that all three find")
-print(" " * 10, *(f"{each[by_all].mean():10.3f}" for each in iou.values()))
-
-# %% [markdown]
-# Half of the quotation holds here: what all three find, the network without HCAM outlines worst. The other half does not show: on phrases that need reasoning, relations and ordinals, “only SFM” is no better than “only HCAM”. Only both together are. One seed each; lesson 08 has these rows with three.
-
-# %% [markdown]
-# ## From a picture to a number
-#
-# In the picture a word seems to look at “its” thing. Compared with what? A large thing gets much from a look that is spread evenly. So divide by what an even look would give: call that the *lift*. By hand, on a grid of 2 x 2:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_course.measure.attention import lifts
-
-attention_map = np.array([[0.5, 0.1], [0.1, 0.3]])  # the sum is 1
-cover = np.array([[1.0, 0.0], [0.5, 0.0]])  # of each cell, by the thing: 1.5 cells of 4
-got = 1.0 * 0.5 + 0.5 * 0.1
-by_hand = got / (1.5 / 4)
-print(f"by hand {by_hand:.4f}, the library {lifts(attention_map, cover[None])[0]:.4f}")
-assert np.isclose(by_hand, lifts(attention_map, cover[None])[0])
-
-# %%
-from shnet_course.pictures.lesson_09 import draw_lift_by_hand
-
-show(
-    draw_lift_by_hand(attention_map, cover),
-    alt="A 2 x 2 attention map, 0.5 0.1 0.1 0.3, beside a thing that covers 1, 0, 0.5, 0 of it.",
-)
-
-# %% [markdown]
-# A lift of 1 is an even look, above 1 is a preference. Now all expressions of the validation split. Levels, layers and heads are averaged, so that we cannot choose the one that suits us.
-
-# %%
-from shnet_course.measure.attention import measure
-
-measured, answers = [], []
-for seen in attend(trained, val):
-    graph = graphs[seen.expression.image_id]
-    measured.append(measure(seen, graph))
-    answers.append(judge(seen.expression, seen.probability > 0.5, graph))
-
-# %%
-# NBVAL_CHECK_OUTPUT
-print(f"{len(measured)} expressions on {len(graphs)} scenes")
-
-# %% [markdown]
-# ## Does a word look at what it means?
-#
-# > “Additionally, for each word appropriate region in the image is attended.” (section 4.5)
-#
-# For every word of a phrase: its lift on the thing referred to, less that on *the other things of the same size* in the scene. A word that looks at all of them alike has 0. The interval comes from drawing whole scenes anew, 2,000 times: phrases on one scene are not independent.
-
-# %%
-from shnet_course.measure.attention import interval, named_and_others, report, when_named
-
-kinds = ("shape", "colour", "pattern", "size", "place", "function")
-lift = {kind: named_and_others(measured, kind) for kind in kinds}
-more = {f"{kind} words": named - others for kind, (named, others) in lift.items()}
-print(report(more))
-
-# %%
-from shnet_course.pictures.lesson_09 import draw_intervals
-
-show(
-    draw_intervals(
-        {n: interval(s) for n, s in more.items()}, 0, "lift on the meant thing, less others'"
-    ),
-    alt="A point and a 95 % interval for each kind of word:\n" + report(more),
-)
-
-# %% [markdown]
-# Two things to read off. First, all intervals lie above 0: words do look at the thing meant. Second, the last row is a control that Figure 7 does not have. “The”, “on” and “from” mean no region at all, and yet they look at the thing nearly as much as “star” does. So most of the look is not the word's own. It is the answer, seen through every word.
-#
-# A sharper control is the same thing in the same scene, meant by one phrase and not by another. Its size, colour and place are then the same on both sides.
-
-# %%
-same_thing = {
-    "words look at it": when_named(measured, "words"),
-    "empty pixels look at it": when_named(measured, "pixels"),
+runs = {f"{block}": (block, 3, 3) for block in BLOCKS} | {
+    f"gates at {name}": ("gates", value) for name, value in (("0", 0), ("½", 0.5), ("1", 1))
 }
-print("lift of a thing when it is meant, less its lift when it is not")
-print(report(same_thing))
-
-# %% [markdown]
-# So a word's look goes where the phrase points. The second row is the paper's other sentence on Figure 7, “Pixel-pixel interactions highlight image regions corresponding to the referent”, and bears it out. The pixels that ask here are those without any thing on them.
-#
-# And the word alone, apart from the answer? A phrase says “star” and means one star. Does the word also look at the *other* stars, more than at things of other shapes?
-
-# %%
-from shnet_course.measure.attention import namesakes
-from shnet_course.pictures.lesson_09 import draw_layers
-
-namesake = namesakes(measured)
-print(report({"namesakes less others": namesake}))
-tables = {
-    "meant, less not meant": same_thing["words look at it"].values.mean(0),
-    "namesakes, less others": namesake.values.mean(0),
+by_family = {
+    run: {name: bootstrap(lost[key][family == name], scenes[family == name]) for name in families}
+    for run, key in runs.items()
 }
-show(
-    draw_layers(tables, "difference in lift"),
-    alt="The difference in lift, a row a level, a column a layer. "
-    + "; ".join(
-        f"{name}: {table.astype(float).round(2).tolist()}" for name, table in tables.items()
-    ),
-)
+show(draw_losses(by_family, "mean IoU lost, with its 95 % interval"))
 
 # %% [markdown]
-# On the average it hardly does: 0.08, where being meant is worth 1.42. The tables say where it happens. In the last layer of level 4 words look at namesakes, at levels 2 and 3 rather away from them. A picture of one level and one layer shows one or the other, and which one Figure 7 shows is not said.
-
-# %% [markdown]
-# ## Does “left” look left?
-#
-# Phrases with “left” mostly mean things on the left, so a look at the thing meant *is* a look to the left. The control is the same phrase on the same scene with one word turned round.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_course.measure.attention import turned
-
-for text in ("leftmost star", "second cross from top", "blue heart above white heart"):
-    print(f"{text:30} -> {turned(text)}")
-
-# %% [markdown]
-# How far does the middle of each look move to the side that its word names? In per cent of the picture's side. “Other words” are those of the same phrase. “Wrong axis” is the side word's movement at right angles; its meaning asks for none. “Answer” is the movement of what is marked.
-
-# %%
-from dataclasses import replace
-
-from shnet_course.measure.attention import Sample, side_shifts
-
-sided = [(e, m) for e, m in zip(val, measured, strict=True) if turned(e.text)][::2]  # are enough
-other_way = [replace(e, text=turned(e.text)) for e, _ in sided]
-opposite = [measure(k, graphs[k.expression.image_id]) for k in attend(trained, other_way)]
-straight = [m for _, m in sided]
-for across, title in ((True, "left and right"), (False, "top and bottom, above and below")):
-    moved = side_shifts(straight, opposite, across)
-    print(title)
-    print(report({name: Sample(100 * s.values, s.scenes) for name, s in moved.items()}))
-
-# %%
-tables = {}
-for across, title in ((True, "left / right"), (False, "top / bottom")):
-    moved = side_shifts(straight, opposite, across)
-    tables[f"“{title}”"] = 100 * moved["side word"].values.mean(0)
-    tables[f"its other words, {title}"] = 100 * moved["other words"].values.mean(0)
-show(
-    draw_layers(tables, "% of the side"),
-    alt="How far looks move, a row a level, a column a layer. "
-    + "; ".join(f"{name}: {table.round(1).tolist()}" for name, table in tables.items()),
-)
-
-# %% [markdown]
-# Again the question is whether the *word* does it. In the last layer the other words move nearly as far: the side word has told them, or all of them follow the answer. In the first layer a word knows only those before it, through the LSTM. What is seen there is its own: “left” and “right” do look to their side, by some per cent, but “top” and “bottom” rather to the other.
-
-# %% [markdown]
-# ## Which word is listened to?
-#
-# > “‘squares’ contains the differentiating information and is assigned high importance for different words.” (section 4.5)
-#
-# In word-word attention, an even share is 1. Which words get more from the others?
-
-# %%
-from shnet_course.measure.attention import received_by, telling_word
-
-heard = {f"{kind} words": received_by(measured, kind) for kind in kinds}
-show(
-    draw_intervals(
-        {n: interval(s) for n, s in heard.items()}, 1, "attention from the other words (even: 1)"
-    ),
-    alt="A point and a 95 % interval for each kind of word:\n" + report(heard),
-)
-print(report(heard))
-
-# %% [markdown]
-# Place words get most, function words least. “Differentiating” can be counted: a shape, colour, size or pattern word rules out the things that it does not fit. Within one phrase, does the word that rules out most get more than the one that rules out fewest? Above 0 the sentence holds for our network, below 0 the opposite does.
-
-# %%
-print(report({"most telling less least": telling_word(measured)}))
-
-# %% [markdown]
-# It is a little below 0: what Figure 7 shows of “squares” is not the rule in our network.
+# PROSE-FAMILIES
 #
 # ## How answers go wrong
 #
-# The paper's failures are in a supplement. Ours can be sorted without looking, since the masks of everything in the scene are known. `judge` asks in this order:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-print(judge.__doc__)
+# Figure 4 shows right answers beside those of a baseline, and the paper's failures are in a supplement. Ours can be sorted without looking, because the masks of everything in the scene are known. An answer is *right* from an IoU of 0.7 on. If it is not, it may be another thing, several things at once, a poor outline of the right thing, nothing, or something in between.
 
 # %%
 from shnet_course.measure.failures import count_kinds
 from shnet_course.pictures.lesson_09 import draw_kinds
 
 table = count_kinds(answers)
-for family, counts in table.items():
-    print(f"{family:10}", ", ".join(f"{count} {kind}" for kind, count in counts.items() if count))
-show(
-    draw_kinds(table),
-    alt="A bar for each family of expressions, cut by the share of each kind of answer.",
-)
-
-# %%
-by_kind = [[a for a in answers if a.kind == kind] for kind in table["all"] if kind != "right"]
-shown = [group[i] for i in range(3) for group in by_kind if i < len(group)]
-listed = "; ".join(f"{a.kind}: {a.expression.text}" for a in shown)
-show(draw_answers(shown, columns=5), alt=f"Wrong answers by kind. {listed}.")
+show(draw_kinds(table))
 
 # %% [markdown]
-# These are the first of each kind, not chosen ones. When another *thing* was marked, was it one like the right one? Against the chance that any other thing of the scene shares the attribute:
+# The network fails rarely, and mostly on phrases that count or compare. These are the first six wrong answers of the split. Nobody chose them:
 
 # %%
-from shnet_course.measure.failures import shared_attributes
-
-for name, (marked, chance) in shared_attributes(answers, graphs).items():
-    print(f"same {name:8} {marked:5.0%} of the things marked, by chance {chance:.0%}")
-
-# %% [markdown]
-# At most eight answers stand behind these shares (row `all` above): too few for a rule.
-#
-# ## Your own photo
-#
-# `predict` takes any file, PIL image or array. Phones store a photo as the sensor saw it and note how to turn it; that note (EXIF) is obeyed. So a scene that is turned, noted as such and saved as a JPEG gets nearly the answer that it had before:
-
-# %%
-import tempfile
-from pathlib import Path
-
-from PIL import Image
-
-with tempfile.TemporaryDirectory() as folder:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn me by 90 degrees, clockwise"
-    turned_photo = Image.fromarray(photo).transpose(Image.Transpose.ROTATE_90)
-    turned_photo.save(Path(folder) / "phone.jpg", quality=90, exif=exif)
-    from_phone = predict(trained, Path(folder) / "phone.jpg", example.text).mask
-before = predict(trained, photo, example.text).mask
-print(f"IoU of the two answers: {(before & from_phone).sum() / (before | from_phone).sum():.2f}")
-
-# %% [markdown]
-# Now a real one: the portrait that matplotlib brings along for its examples. Put the path of your own file in its place.
-
-# %%
-from matplotlib.cbook import get_sample_data
-
-from shnet_course.answer import describe_answer, draw_answer
-
-with get_sample_data("grace_hopper.jpg") as file:
-    portrait = Image.open(file).convert("RGB")
-for phrase in ("the white cap", "thing at the top"):
-    show(draw_answer(trained, portrait, phrase), alt=describe_answer(trained, portrait, phrase))
-
-# %% [markdown]
-# Nothing sensible is to be expected: this network has seen flat shapes in seven colours, and knows fewer than a hundred words. It was never shown a phrase that means nothing in the picture, so it did not learn to refuse; the list of words that it never saw is the only warning. For real photos it has to be trained on real photos; [10 · Train and evaluate](10_train_unc.ipynb) is the notebook for that.
+show(draw_answers([found for found in answers if found.kind != "right"][:6]))
 
 # %% [markdown]
 # ## What the paper does not say
 #
-# Which map does Figure 7 show? Which level, layer and head, it does not say; nor in which direction. “Word-pixel” can be what a word takes from the pixels, or which pixels take from the word. The two need not agree. Here is their correlation over the cells of our example's grid, the mean of its words:
-
-# %%
-from shnet_course.measure.attention import agreement
-
-print("a row a level, a column a layer; 1 is the same map, 0 has nothing to do with it")
-print(agreement(look).round(2))
+# - *Which map Figure 7 shows.* It names no level, layer or head, and no direction: “word-pixel” can be what a word takes from the pixels, or which pixels take from the word.
+# - *How the examples were chosen.* Figures 4 to 7 come without numbers.
+# - *What attention is compared with.* Without “the”, and without the same thing when it is not meant, a bright spot says little about the word above it.
+#
+# The ablations of section 4.4 are the paper's own causal test, and a stronger one than ours: they train without the part (lesson 08).
 
 # %% [markdown]
-# The closest is 0.5, in the last layer of level 4: the direction matters. Besides that, the paper does not say
+# ## Five questions
 #
-# - *how the examples were chosen*: Figures 4 to 7 come without numbers, and the failures are in a supplement;
-# - *what attention is compared with*: without “the”, and without the same thing not meant, a bright spot on the answer says little of the word above it;
-# - *whether attention explains the answer*: a weight says what was mixed in, not what difference it made. Lesson 08 takes parts away and trains again, which is the stronger test.
+# 1. Why is a lift better than the plain sum of the attention on a thing?
+# 2. What does the row “function words” in measure 1 tell you?
+# 3. Why does the bootstrap draw scenes and not phrases?
+# 4. Word-pixel attention in the last layer can reach the mask only through one part. Which one?
+# 5. A closed path costs nothing. Does it follow that the path is useless in a network trained without it?
+#
+# <details><summary>Answers</summary>
+#
+# 1. A large thing gets much even from a look that is spread evenly. The lift divides by that share.
+# 2. Words that mean no region look at the answer as well. So the look belongs to the answer more than to the word.
+# 3. Phrases on one scene succeed and fail together. Drawing phrases would make the interval too narrow.
+# 4. HCAM's gates. After the last layer the words are read there and nowhere else.
+# 5. No. A network trained without it may learn another way, or may need it while it learns. Only training again tells, as in lesson 08.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
-# - A click shows what a word or a pixel looks at, in each of the four blocks, by level and layer.
-# - One picture gets another answer for each phrase.
-# - A lift with a control, over all scenes of a split and with an interval, says what a picture only suggests.
-# - Wrong answers come in kinds; which kind depends on the family of the phrase.
-# - Any photo can be read, but only what was trained for can be understood; next is the run itself: [10 · Train and evaluate](10_train_unc.ipynb).
+# - A click showed what a word or a pixel looks at, in each of the four blocks, by level and layer.
+# - Lift, paired difference and bootstrap gave numbers with a control and an interval, and a control took the meaning out of a fine picture.
+# - Closed paths told causes from company.
+# - Of five sentences of section 4.5, some held for this network and some did not.
+# - Wrong answers came in kinds; which kind depends on the family of the phrase.
 #
 # Practise: [the exercises of this lesson](../exercises/09_looking_inside_ex.ipynb).
+#
+# Next is the run itself: [10 · Train and evaluate](10_train_unc.ipynb).

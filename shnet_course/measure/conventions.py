@@ -69,6 +69,60 @@ CONVENTIONS = {
 }
 
 
+_ON_GITHUB = {  # repository, commit, file
+    "LSTM-CNN, RMI": (
+        "chenxi116/TF-phrasecut-public", "7279a7ecc2cbf600882d953b8b786a0a8b574e7d", "main.py",
+    ),
+    "CMPC": (
+        "spyflying/CMPC-Refseg", "066c24359ee07303015fe631992662015a5ead18", "trainval_model.py",
+    ),
+    "LAVT": ("yz93/LAVT-RIS", "066bcf26cb07ad6e8ffcbf839fde416fdf94009f", "test.py"),
+    "CRIS": (
+        "DerrickWang005/CRIS.pytorch", "5a23df6443b40403d27c785938922dfd2d194750",
+        "engine/engine.py",
+    ),
+    "VLT": (
+        "henghuiding/Vision-Language-Transformer", "dfb17c051f94d013f34725d139b0c9a1bba972e6",
+        "callbacks/eval.py",
+    ),
+    "MCN": ("luogen1996/MCN", "0ea06876b3d556a13105f6f1f930ccc897df6d8c", "callbacks/eval.py"),
+    "SimREC": (
+        "luogen1996/SimREC", "25fc5fc7f4ddd130fbf84c93a7dfd42d68ea5ee2", "tools/eval_engine.py",
+    ),
+    "ReLA": (
+        "henghuiding/ReLA", "1e6e88999e97bdbfb1c9caed9db973e4be4e8d6e",
+        "gres_model/evaluation/refer_evaluation.py",
+    ),
+}  # fmt: skip
+_EVALUATIONS = """\
+code | headline | compares at | threshold | hit if | empty union
+LSTM-CNN, RMI | sum I / sum U | the photo's size | logit 0, so 0.5 | IoU ≥ X | not guarded
+CMPC | sum I / sum U | the photo's size | logit 0, so 0.5 | ≥ | not guarded
+LAVT | both | truth resized to 480 | the likelier class, so 0.5 | ≥ | 0
+CRIS | mean IoU | the photo's size | 0.35 | > | ε in U, so 0
+VLT | mean IoU | the stored mask's size | a setting | > | 1
+MCN | mean IoU | the stored mask's size | a setting | > | 1
+SimREC | mean IoU | the stored mask's size | 0.35 to 0.5 | > | 1
+ReLA | both (cIoU, gIoU) | 480 | the likelier class, so 0.5 | ≥, from 0.7 | 0
+SHNet as released | sum I / sum U | 160, truth dilated | 0.40 | – | divides by zero
+this course | both | the photo's size | 0.5 | > | 1
+"""
+
+
+def eleven_evaluations() -> str:
+    """A Markdown table: how eleven code bases evaluate, and the file in which it can be read."""
+    head, *rows = _EVALUATIONS.splitlines()
+    table = [f"| {head} | where |", "|" + "---|" * 7]
+    for row in rows:
+        name = row.split(" | ")[0]
+        where = "`shnet_lib/training/evaluate.py`" if name == "this course" else "the authors' code"
+        if name in _ON_GITHUB:
+            repository, commit, file = _ON_GITHUB[name]
+            where = f"[{file}](https://github.com/{repository}/blob/{commit}/{file})"
+        table.append(f"| {row} | {where} |")
+    return "\n".join(table)
+
+
 def count(answers: Answers, convention: Convention) -> tuple[Tensor, Tensor]:
     """Pixels I and U of every expression, (N,) int64 each, in the convention's way.
 
@@ -117,7 +171,7 @@ class Sweep:
     union: Tensor  # (thresholds, N) int64
 
     def measure(self, of) -> list[float]:
-        """One number a threshold: `of(intersection, union)`, e.g. metrics.overall_iou."""
+        """One number per threshold: `of(intersection, union)`, e.g. metrics.overall_iou."""
         return [of(i, u) for i, u in zip(self.intersection, self.union, strict=True)]
 
 
@@ -161,7 +215,7 @@ def bootstrap(
     succeed and fail together.
 
     Raises:
-        ValueError: not one group name an expression.
+        ValueError: not one group name per expression.
     """
     if not len(intersection) == len(union) == len(drawn_together):
         raise ValueError(
@@ -184,6 +238,7 @@ TABLE_1_COLUMNS = (
     "UNC val", "UNC testA", "UNC testB", "UNC+ val", "UNC+ testA", "UNC+ testB", "G-Ref val",
     "Referit test",
 )  # fmt: skip
+TABLE_1_PHOTOS = (1500, 750, 750, 1500, 750, 750, 4650, 9994)  # of each split, as published
 TABLE_1: dict[str, tuple[float | None, ...]] = {
     "RRN": (55.33, 57.26, 53.95, 39.75, 42.15, 36.11, 36.45, 63.63),
     "CMSA": (58.32, 60.61, 55.09, 43.76, 47.60, 37.89, 39.98, 63.80),

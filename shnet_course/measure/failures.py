@@ -1,7 +1,7 @@
 """Answers sorted by what went wrong, told by the masks of everything in the scene."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ RIGHT, OTHER, FOUND = 0.7, 0.5, 0.3  # IoU of a right answer, with another eleme
 HALF = 0.5  # of an element, which an answer has to cover to count as being on it
 LEAST = 0.005  # of the picture: an answer smaller than this is none
 KINDS = ("right", "poor outline", "another thing", "several things", "nothing", "in between")
-ATTRIBUTES = ("shape", "colour", "size", "pattern")
 
 
 @dataclass(frozen=True)
@@ -68,28 +67,3 @@ def count_kinds(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
     families = dict(sorted(families.items(), key=lambda row: -row[1]["right"] / row[1].total()))
     families["all"] = sum(families.values(), Counter())
     return {family: {kind: found[kind] for kind in KINDS} for family, found in families.items()}
-
-
-def shared_attributes(
-    answers: Sequence[Answer], graphs: dict[int, SceneGraph]
-) -> dict[str, tuple[float, float]]:
-    """Of the things marked in place of another: how many share each attribute with the right one.
-
-    Returns the attribute -> the share among the marked things, and the share to expect if the
-    network had picked any other thing of the scene. NaN where no thing was taken for another.
-    """
-    shared: dict[str, list[tuple[float, float]]] = {name: [] for name in ATTRIBUTES}
-    for answer in answers:
-        graph = graphs[answer.expression.image_id]
-        things = graph.scene.things
-        if answer.kind != "another thing" or max(answer.target, answer.closest) >= len(things):
-            continue
-        for name in ATTRIBUTES:
-            value = getattr(things[answer.target], name)
-            same = [getattr(thing, name) == value for thing in things]
-            chance = (sum(same) - 1) / (len(things) - 1)
-            shared[name].append((float(same[answer.closest]), chance))
-    return {
-        name: tuple(np.mean(rows, 0).tolist()) if rows else (float("nan"),) * 2
-        for name, rows in shared.items()
-    }

@@ -26,12 +26,20 @@ AMOUNT = LinearSegmentedColormap.from_list("amount", ["white", TARGET])  # from 
 SIGNED = LinearSegmentedColormap.from_list("signed", [PREDICTED, "white", TARGET])
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with a text for those who cannot see it; a script prints the text alone."""
+def show(figure: Figure, alt: str | None = None) -> None:
+    """Display a figure with a text for those who cannot see it: `alt`, or the figure's label.
+
+    A script prints the text alone.
+
+    Raises:
+        ValueError: neither says anything.
+    """
+    if not (text := alt or figure.get_label()):
+        raise ValueError("this figure has no text: give `alt`, or call figure.set_label(...)")
     if get_ipython() is None:
-        print(alt)
+        print(text)
         return
-    shown = _shown(figure, alt)
+    shown = _shown(figure, text)
     display(shown["data"], metadata=shown["metadata"], raw=True)
 
 

@@ -1,4 +1,7 @@
-"""Pictures of lesson 07: masks that agree or not, thresholds, intervals, the paper's Table 1."""
+"""Pictures of lesson 07: masks that agree or not, thresholds, intervals, the paper's Table 1.
+
+Each figure carries the text for those who cannot see it as its label, which `show` reads.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +11,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from shnet_course.measure.conventions import TABLE_1, TABLE_1_COLUMNS, Answers, Sweep
+from shnet_course.measure.conventions import (
+    TABLE_1,
+    TABLE_1_COLUMNS,
+    TABLE_1_PHOTOS,
+    Answers,
+    Sweep,
+)
 from shnet_course.pictures.base import (
     PALETTE,
     PREDICTED,
@@ -36,26 +45,29 @@ def agreement_image(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 def draw_agreement(
     rows: Mapping[str, Sequence[np.ndarray]], targets: Sequence[np.ndarray], legend: bool = True
 ) -> Figure:
-    """Small masks of several predictors, a row each, against the same targets, with I / U."""
+    """Small masks of several predictors, one row per predictor, with I / U over each."""
     count = len(targets)
     figure = Figure(figsize=(2.6 * count + 1, 2.3 * len(rows) + 0.5), layout="constrained", dpi=100)
     grid = figure.subplots(len(rows), count, squeeze=False)
+    told = []
     for axes, (name, predictions) in zip(grid, rows.items(), strict=True):
         for ax, prediction, target in zip(axes, predictions, targets, strict=True):
             ax.imshow(agreement_image(prediction, target), interpolation="nearest")
             i, u = (prediction & target).sum(), (prediction | target).sum()
-            ax.set_title(f"{i} / {u}", fontsize=10)
+            ax.set_title(f"{i} / {u}", fontsize=13)
+            told.append(f"{name} {i} of {u}")
             height, width = target.shape
             ax.set_xticks(np.arange(-0.5, width), [])
             ax.set_yticks(np.arange(-0.5, height), [])
             ax.tick_params(length=0)
             if max(height, width) <= 16:
                 ax.grid(color="white", linewidth=1)
-        axes[0].set_ylabel(name, fontsize=11)
+        axes[0].set_ylabel(name, fontsize=14)
     if legend:
         colours = {"in both": BOTH, "only predicted": PREDICTED, "only true": TARGET}
         patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
-        figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=10)
+        figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=12)
+    figure.set_label(f"Small masks; pixels of the intersection and the union: {', '.join(told)}.")
     return figure
 
 
@@ -63,28 +75,41 @@ def draw_threshold(
     answers: Answers, swept: Sweep, threshold: float, shown: Sequence[int] = (0, 1, 2)
 ) -> Figure:
     """Some answers cut at a threshold, and where it stands on the curves of all of them."""
-    figure = Figure(figsize=(10, 2.9), layout="constrained", dpi=100)
-    axes = figure.subplots(1, len(shown) + 1, width_ratios=[1] * len(shown) + [1.7])
+    figure = Figure(figsize=(10, 6.4), layout="constrained", dpi=100)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.1, 1])
+    axes = [*upper.subplots(1, len(shown)), lower.subplots()]
+    told = []
     for ax, index in zip(axes[:-1], shown, strict=True):
         expression, target = answers.expressions[index], answers.targets[index].numpy()
         probability = probability_at(answers.mask_logits[index][None], target.shape)[0].numpy()
         mask = probability > threshold
         title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
         draw_mask(ax, photo_of(expression), title, target, mask)
+        ax.set_title(title, fontsize=12)
+        told.append(f"“{expression.text}” IoU {iou_of(mask, target):.2f}")
     _curves(axes[-1], swept)
     axes[-1].axvline(threshold, color="black", linewidth=1.5)
-    axes[-1].set_title(f"threshold {threshold:.2f}", fontsize=10)
+    axes[-1].set_title(f"threshold {threshold:.2f}", fontsize=12)
+    figure.set_label(f"Answers cut at the threshold {threshold:.2f}: {', '.join(told)}.")
     return figure
 
 
 def draw_sweep(swept: Sweep, marked: Mapping[float, str]) -> Figure:
     """The measures of section 4.1 against the threshold; some thresholds marked with a name."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 4.6), layout="constrained", dpi=100)
     ax = figure.subplots()
     _curves(ax, swept)
+    low = ax.get_ylim()[0]
     for threshold, name in marked.items():
         ax.axvline(threshold, color="0.4", linewidth=1, linestyle=":")
-        ax.text(threshold, 0.02, f" {name}", fontsize=9, rotation=90, va="bottom", ha="right")
+        ax.text(threshold, low, f" {name} ", fontsize=11, rotation=90, va="bottom", ha="right")
+    best = ", ".join(
+        "{} {:.3f} at {:.2f}".format(
+            name, *max(zip(swept.measure(of), swept.thresholds, strict=True))
+        )
+        for name, of in (("overall IoU", overall_iou), ("mean IoU", mean_iou))
+    )
+    figure.set_label(f"Three measures against the threshold. Highest: {best}.")
     return figure
 
 
@@ -95,40 +120,60 @@ def _curves(ax: Axes, swept: Sweep) -> None:
         "precision@0.5": lambda i, u: precision_at(i, u, 0.5),
     }
     styles = zip(PALETTE, ("-", "--", ":"), strict=False)
+    lowest = 1.0
     for (name, measure), (colour, style) in zip(measures.items(), styles, strict=True):
         values = swept.measure(measure)
-        ax.plot(swept.thresholds, values, style, color=colour, linewidth=2, label=name)
-    ax.set_xlabel("threshold on the probability", fontsize=10)
-    ax.set(ylim=(0, 1), xlim=(min(swept.thresholds), max(swept.thresholds)))
-    ax.legend(loc="lower right", fontsize=9)  # the curves keep to the upper half
+        ax.plot(swept.thresholds, values, style, color=colour, linewidth=2.5, label=name)
+        lowest = min(lowest, *values)
+    ax.set_xlabel("threshold on the probability", fontsize=12)
+    low = max(0.0, np.floor(10 * lowest) / 10 - 0.1)
+    ax.set(ylim=(low, None), xlim=(min(swept.thresholds), max(swept.thresholds)))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False)
+    ax.tick_params(labelsize=11)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def draw_ladder(values: Mapping[str, float], unit: str = "") -> Figure:
-    """Named numbers as bars, the number at its end."""
-    figure = Figure(figsize=(8, 0.5 * len(values) + 0.8), layout="constrained", dpi=100)
+def draw_dots(values: Mapping[str, float], label: str) -> Figure:
+    """Named numbers as dots on a scale that begins near the smallest, the number beside each."""
+    figure = Figure(figsize=(9, 0.55 * len(values) + 1), layout="constrained", dpi=100)
     ax = figure.subplots()
-    bars = ax.barh(list(values), list(values.values()), color=PALETTE[4])
-    ax.bar_label(bars, [f"{value:.3f}" for value in values.values()], padding=3, fontsize=10)
-    ax.set_xlim(0, 1.15 * max(values.values()))
-    ax.set_xlabel(unit, fontsize=10)
-    ax.invert_yaxis()
-    ax.tick_params(labelsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
+    numbers = list(values.values())
+    low = np.floor(20 * min(numbers)) / 20  # down to the next 0.05
+    high = np.ceil(20 * max(numbers)) / 20
+    ax.hlines(range(len(values)), low, numbers, color="0.8", linewidth=1.5)
+    ax.plot(numbers, range(len(values)), "o", color=TARGET, markersize=9)
+    for row, value in enumerate(numbers):
+        ax.annotate(f"{value:.3f}", (value, row), (9, 0), textcoords="offset points",
+                    va="center", fontsize=12)  # fmt: skip
+    ax.set_yticks(range(len(values)), values, fontsize=12)
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.set_xlim(low, high + 0.15 * (high - low))
+    ax.set_xlabel(f"{label}; the scale begins at {low:.2f}", fontsize=12)
+    ax.tick_params(labelsize=11, axis="x")
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+    figure.set_label(f"Dots of {label}: {listed}.")
     return figure
 
 
 def draw_dilation(radii: Sequence[float], agreement: Mapping[str, Sequence[float]]) -> Figure:
-    """What a perfect mask gets against the dilated one, by radius; a curve a photo size."""
-    figure = Figure(figsize=(7, 3), layout="constrained", dpi=100)
+    """What a perfect mask gets against the dilated one, by radius; one curve per photo size."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained", dpi=100)
     ax = figure.subplots()
     for row, (name, values) in enumerate(agreement.items()):
         ax.plot(radii, values, "os"[row] + "-", color=PALETTE[row], label=name)
-    ax.set_xlabel("radius of the disc, pixels of the photo", fontsize=10)
-    ax.set_ylabel("IoU of the true mask\nwith the dilated one", fontsize=10)
+    ax.set_xlabel("radius of the disc, pixels of the photo", fontsize=12)
+    ax.set_ylabel("IoU of the true mask\nwith the dilated one", fontsize=12)
     ax.set(ylim=(0.5, 1.02), xlim=(0, None))
-    ax.legend(loc="lower right", fontsize=10)
+    ax.tick_params(labelsize=11)
+    ax.legend(loc="lower right", fontsize=12)
+    listed = "; ".join(
+        f"{name}: " + ", ".join(f"{r} px {v:.2f}" for r, v in zip(radii, values, strict=True))
+        for name, values in agreement.items()
+    )
+    figure.set_label(f"IoU of a true disc with the dilated one, by radius. {listed}.")
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
@@ -136,8 +181,9 @@ def draw_dilation(radii: Sequence[float], agreement: Mapping[str, Sequence[float
 
 def draw_bootstrap(samples: Mapping[str, np.ndarray], measured: float) -> Figure:
     """Histograms of bootstrapped overall IoU, each with its 95 % interval as a bar below."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.8), layout="constrained", dpi=100)
     ax = figure.subplots()
+    told = []
     together = np.concatenate(list(samples.values()))
     edges = np.linspace(together.min(), together.max(), 60)
     for row, (name, values) in enumerate(samples.items()):
@@ -147,33 +193,44 @@ def draw_bootstrap(samples: Mapping[str, np.ndarray], measured: float) -> Figure
         )
         low, high = np.percentile(values, (2.5, 97.5))
         y = -0.06 * (row + 1) * heights.max()
-        ax.plot([low, high], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
+        ax.plot([low, high], [y, y], color=colour, linewidth=5, solid_capstyle="butt")
+        told.append(f"{name} {low:.3f} to {high:.3f}")
     ax.axvline(measured, color="black", linewidth=1.5, label=f"measured: {measured:.3f}")
-    ax.set_xlabel("overall IoU; the bars below are the 95 % intervals", fontsize=10)
+    ax.set_xlabel("overall IoU; the bars below are the 95 % intervals", fontsize=12)
     ax.set_yticks([])
-    ax.legend(fontsize=10)
+    ax.tick_params(labelsize=11)
+    ax.legend(fontsize=11)
+    figure.set_label(f"Histograms of overall IoU with 95 % intervals: {'; '.join(told)}.")
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def draw_table_1(half_width: float) -> Figure:
-    """Every column of Table 1 as points, SHNet's marked, with a bar of +- `half_width` points."""
-    figure, axes = grid_of(len(TABLE_1_COLUMNS), 4, cell=2.4)
-    for column, (ax, title) in enumerate(zip(axes, TABLE_1_COLUMNS, strict=True)):
+def draw_table_1(half_widths: Sequence[float]) -> Figure:
+    """Every column of Table 1 as points, SHNet's marked; the grey band is one interval wide.
+
+    The band stands around SHNet at 320: a method inside it is no farther away than `half_widths`
+    (points, one per column), which photos alone can account for.
+    """
+    figure, axes = grid_of(len(TABLE_1_COLUMNS), 4, cell=3.0)
+    columns = zip(axes, TABLE_1_COLUMNS, TABLE_1_PHOTOS, half_widths, strict=True)
+    for column, (ax, title, photos, half) in enumerate(columns):
+        own = TABLE_1["SHNet 320"][column]
+        ax.axvspan(own - half, own + half, color="0.88", linewidth=0)
         for row, (method, values) in enumerate(reversed(TABLE_1.items())):
-            value, own = values[column], method.startswith("SHNet")
-            if value is None:
-                continue
-            colour, mark = (PALETTE[5], "s") if own else (PALETTE[0], "o")
-            ax.errorbar(
-                value, row, xerr=half_width, fmt=mark, color=colour, markersize=4, elinewidth=1
-            )
-        ax.set_title(title, fontsize=10)
-        ax.set_yticks(range(len(TABLE_1)), list(reversed(TABLE_1)), fontsize=9)
+            if values[column] is not None:
+                colour, mark = (PALETTE[5], "s") if method.startswith("SHNet") else (TARGET, "o")
+                ax.plot(values[column], row, mark, color=colour, markersize=6)
+        ax.set_title(f"{title}\n{photos:,} photos, ± {half:.1f}", fontsize=12)
+        ax.set_yticks(range(len(TABLE_1)), list(reversed(TABLE_1)), fontsize=11)
         if column % 4:
             ax.set_yticklabels([])
         ax.grid(alpha=0.3)
-        ax.tick_params(labelsize=9)
+        ax.tick_params(labelsize=11)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("overall IoU in per cent; each plot has its own scale", fontsize=10)
+    figure.supxlabel("overall IoU in per cent; each plot has its own scale", fontsize=12)
+    listed = ", ".join(f"{n} {h:.1f}" for n, h in zip(TABLE_1_COLUMNS, half_widths, strict=True))
+    figure.set_label(
+        "Table 1 as eight plots with one point per method. A grey band around SHNet at 320 has "
+        f"half the width, in points: {listed}."
+    )
     return figure

@@ -33,7 +33,7 @@ from shnet_course.checks import check
 #
 # SFM's attention is one map for each head, over $N = HW + T$ tokens: the pixels, row by row, then the words. Row $n$ says what token $n$ takes from each token. Figure 7 shows what each word takes from the pixels, as a picture. Average the heads first. Of row $HW + t$, that of word $t$, keep what lies on pixels, and scale it to the sum 1:
 #
-# $$\Lambda = \frac{1}{\text{heads}} \sum_h \Lambda_h \qquad M_{t,p} = \frac{\Lambda_{HW + t,\,p}}{\sum_{q < HW} \Lambda_{HW + t,\,q}}$$
+# $$A = \frac{1}{\text{heads}} \sum_h A_h \qquad M_{t,p} = \frac{A_{HW + t,\,p}}{\sum_{q < HW} A_{HW + t,\,q}}$$
 #
 # Then lay the $HW$ numbers out as a grid. The last words of a phrase may be padding. They ask like all others, but nobody reads what they get: their maps are to be 0.
 
@@ -282,4 +282,4 @@ check("what kind of failure", kind_of_answer)
 # %% [markdown]
 # ## What you can do now
 #
-# You can turn a picture of attention into maps, into a number with a control, and a heap of answers into families and kinds. The library's versions stand in `shnet_course/measure/attention.py` and `shnet_course/measure/failures.py`; the lesson runs them on the whole validation split.
+# You can turn a picture of attention into maps, into a number with a control, and a heap of answers into families and kinds. The course's versions stand in `shnet_course/measure/attention.py` and `shnet_course/measure/failures.py`, and the lesson runs them on the whole validation split.

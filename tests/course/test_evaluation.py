@@ -1,5 +1,6 @@
 """The field's ways to count, each against a plain re-derivation; the bootstrap; Table 1."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from shnet_course.measure.conventions import (
     cost_of_dilation,
     count,
     discs,
+    eleven_evaluations,
     headline,
     resize_target,
     sweep,
@@ -222,3 +224,23 @@ def test_table_1_says_what_section_4_3_says_of_it():
     assert round(own["Referit test"] - efn["Referit test"], 2) == 1.68
     assert max(TABLE_1, key=lambda name: TABLE_1[name][6]) == "EFN"  # the best on G-Ref
     assert set(WITHOUT_CRF) < set(TABLE_1)
+
+
+def test_eleven_evaluations_say_where_they_can_be_read():
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in eleven_evaluations().splitlines()
+    ]
+    assert all(len(row) == len(head) == 7 for row in rows)
+    assert sum(len(row[0].split(",")) for row in rows) == 11
+    by_name = {row[0]: row for row in rows}
+    assert len(by_name) == len(rows)
+    for name, row in by_name.items():
+        if name not in ("SHNet as released", "this course"):
+            assert re.search(r"\]\(https://github\.com/\w[^/]*/[^/]+/blob/[0-9a-f]{40}/", row[6]), (
+                name
+            )
+    # What is measured beside the table is what the table says.
+    for name, key in (("CRIS", "CRIS"), ("SHNet as released", "SHNet as released")):
+        assert float(by_name[name][3]) == CONVENTIONS[key].threshold
+    assert str(CONVENTIONS["LAVT, ReLA (cIoU)"].size) in by_name["LAVT"][2]

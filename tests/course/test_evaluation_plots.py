@@ -8,7 +8,13 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from shnet_course.measure.conventions import TABLE_1, TABLE_1_COLUMNS, Answers, sweep
+from shnet_course.measure.conventions import (
+    TABLE_1,
+    TABLE_1_COLUMNS,
+    TABLE_1_PHOTOS,
+    Answers,
+    sweep,
+)
 from shnet_course.pictures.base import PREDICTED, TARGET
 from shnet_course.pictures.lesson_07 import (
     BOTH,
@@ -16,7 +22,7 @@ from shnet_course.pictures.lesson_07 import (
     draw_agreement,
     draw_bootstrap,
     draw_dilation,
-    draw_ladder,
+    draw_dots,
     draw_sweep,
     draw_table_1,
     draw_threshold,
@@ -80,18 +86,22 @@ def test_the_sweep_has_three_measures_and_its_marks(answers):
     assert len({line.get_linestyle() for line in ax.lines[:3]}) == 3
 
 
-def test_the_legend_leaves_the_upper_half_to_the_curves(answers):
+def test_the_legend_stands_beside_the_curves(answers):
     figure = draw_sweep(sweep(answers, (0.25, 0.5, 0.75)), {})
     figure.draw_without_rendering()
     (ax,) = figure.axes
     box = ax.get_legend().get_window_extent().transformed(ax.transAxes.inverted())
-    assert 0 < box.y0 < box.y1 < 0.5
+    assert box.x0 > 1
+    assert "overall IoU" in figure.get_label()
 
 
-def test_a_ladder_is_its_numbers():
-    (ax,) = draw_ladder({"a": 0.25, "b": 0.5}).axes
-    assert [bar.get_width() for bar in ax.patches] == [0.25, 0.5]
-    assert {"0.250", "0.500"} <= {text.get_text() for text in ax.texts}
+def test_dots_are_the_numbers_on_a_scale_that_begins_near_the_smallest():
+    figure = draw_dots({"a": 0.87, "b": 0.93}, "IoU")
+    (ax,) = figure.axes
+    assert ax.lines[0].get_xdata().tolist() == [0.87, 0.93]
+    assert {"0.870", "0.930"} <= {text.get_text() for text in ax.texts}
+    assert ax.get_xlim()[0] == pytest.approx(0.85) and "begins at 0.85" in ax.get_xlabel()
+    assert "a 0.870" in figure.get_label()
 
 
 def test_dilation_has_a_curve_a_photo_size():
@@ -108,12 +118,14 @@ def test_the_bars_below_the_histograms_are_the_intervals():
     assert ax.lines[2].get_xdata()[0] == 0.6
 
 
-def test_table_1_is_drawn_whole():
-    figure = draw_table_1(1.5)
+def test_table_1_is_drawn_whole_with_a_band_per_split():
+    half_widths = [3 * (67 / photos) ** 0.5 for photos in TABLE_1_PHOTOS]
+    figure = draw_table_1(half_widths)
     assert "per cent" in figure.get_supxlabel()
     for column, (ax, title) in enumerate(zip(figure.axes, TABLE_1_COLUMNS, strict=True)):
-        assert ax.get_title() == title
-        drawn = sorted(container.lines[0].get_xdata()[0] for container in ax.containers)
+        assert ax.get_title().startswith(f"{title}\n{TABLE_1_PHOTOS[column]:,} photos")
+        drawn = sorted(line.get_xdata()[0] for line in ax.lines)
         assert drawn == sorted(v[column] for v in TABLE_1.values() if v[column] is not None)
-        low, high = ax.containers[0].lines[2][0].get_segments()[0][:, 0]
-        assert high - low == pytest.approx(3)
+        band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+        assert band.x1 - band.x0 == pytest.approx(2 * half_widths[column])
+        assert (band.x0 + band.x1) / 2 == pytest.approx(TABLE_1["SHNet 320"][column])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refgen.refshapes import Region, Scene, Thing
-from shnet_course.measure.failures import KINDS, Answer, count_kinds, judge, shared_attributes
+from shnet_course.measure.failures import KINDS, Answer, count_kinds, judge
 from shnet_course.measure.scene_graph import SceneGraph
 from shnet_lib.data import Expression
 
@@ -73,16 +73,3 @@ def test_counts_by_family_with_the_surest_family_first():
     assert list(table) == ["region", "ordinal", "all"]
     assert table["ordinal"] == dict.fromkeys(KINDS, 0) | {"right": 1, "nothing": 1}
     assert table["all"] == dict.fromkeys(KINDS, 0) | {"right": 2, "nothing": 1}
-
-
-def test_shared_attributes_of_things_taken_for_others():
-    wrong = judge(STAR, GRAPH.masks[1], GRAPH)  # a star of the same size
-    ground = judge(STAR, GRAPH.masks[3], GRAPH)  # is no thing
-    right = judge(STAR, GRAPH.masks[0], GRAPH)
-    assert shared_attributes([wrong, ground, right], {1: GRAPH}) == {
-        "shape": (1.0, 0.5),
-        "colour": (0.0, 0.5),
-        "size": (1.0, 0.5),
-        "pattern": (0.0, 0.0),
-    }
-    assert all(np.isnan(pair).all() for pair in shared_attributes([right], {1: GRAPH}).values())

@@ -2,20 +2,19 @@
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from PIL import Image
 
-from shnet_course.measure.attention import Interval
 from shnet_course.measure.failures import KINDS, Answer
-from shnet_course.pictures.base import TARGET
+from shnet_course.measure.knock_out import block_mask
 from shnet_course.pictures.lesson_09 import (
     draw_answers,
+    draw_blocks,
     draw_by_network,
     draw_intervals,
     draw_kinds,
-    draw_layers,
     draw_lift_by_hand,
-    draw_word_word,
+    draw_look,
+    draw_losses,
     draw_words_over_pixels,
 )
 from shnet_lib.data import Expression
@@ -41,56 +40,58 @@ def test_the_lift_by_hand_shows_both_planes():
     ]
 
 
-def test_each_word_has_its_look_and_each_layer_its_scale():
-    maps = np.random.default_rng(1).random((2, 3, 4, 4))
-    words = ["a", "b", "c"]
-    figure = draw_words_over_pixels(PHOTO, words, maps, PHOTO[..., 0] > 128)
-    titles = [ax.get_title() for ax in figure.axes[:8]]
-    assert titles == ["the answer", "“a”", "“b”", "“c”", "", "", "", ""]
-    for layer, row in enumerate((figure.axes[1:4], figure.axes[5:8])):
-        for ax, plane in zip(row, maps[layer], strict=True):
-            _, look = ax.images
-            assert np.array_equal(look.get_array(), plane)
-            assert look.get_clim() == (0, maps[layer].max())
-            assert ax.get_xlim() == (-0.5, 39.5) and ax.get_ylim() == (29.5, -0.5)
-    assert smallest_font(figure) >= 9
-
-
-def test_word_word_is_in_per_cent_and_asks_by_row():
-    figure = draw_word_word(["red", "star"], np.array([[0.01, 0.25], [0.125, 0]]))
-    (ax,) = figure.axes
-    assert texts(ax) == ["1", "25", "12", "0"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["red", "star"]
-    assert ax.get_ylabel() == "asks"
-
-
-def test_word_word_has_the_same_digits_everywhere_and_enough_of_them():
-    (ax,) = draw_word_word(["red", "star"], np.array([[0.0002, 0.0005], [0.00054, 0]])).axes
-    assert texts(ax) == ["0.020", "0.050", "0.054", "0.000"]
+def test_each_word_has_its_look_on_one_scale_that_is_white_where_it_is_even():
+    maps = np.random.default_rng(1).random((3, 4, 4)) ** 3
+    maps /= maps.sum((1, 2), keepdims=True)
+    figure = draw_words_over_pixels(PHOTO, ["a", "b", "c"], maps, PHOTO[..., 0] > 128)
+    assert [ax.get_title() for ax in figure.axes[:4]] == ["the answer", "“a”", "“b”", "“c”"]
+    for ax, plane in zip(figure.axes[1:4], maps, strict=True):
+        _, look = ax.images
+        assert np.allclose(look.get_array(), np.log2(16 * plane))
+        assert look.get_clim() == (-3, 3) and look.cmap(0.5)[:3] == pytest.approx(
+            (1, 1, 1), abs=0.01
+        )
+        assert ax.get_xlim() == (-0.5, 39.5) and ax.get_ylim() == (29.5, -0.5)
+    assert smallest_font(figure) >= 10
 
 
 def test_intervals_that_hold_chance_are_hollow():
-    rows = {"sure": Interval(2, 1.5, 2.5, 9, 3), "unsure": Interval(1.2, 0.8, 1.6, 9, 3)}
-    (ax,) = draw_intervals(rows, 1, "lift").axes
-    bars, points = ax.lines[0:4:2], ax.lines[1:4:2]
-    assert [list(bar.get_xdata()) for bar in bars] == [[1.5, 2.5], [0.8, 1.6]]
-    assert [point.get_fillstyle() for point in points] == ["full", "none"]
-    assert list(ax.lines[4].get_xdata()) == [1, 1]
+    rows = {"sure": (2, 1.5, 2.5), "unsure": (1.2, 0.8, 1.6), "below": (0.5, 0.2, 0.8)}
+    figure = draw_intervals(rows, 1, "lift")
+    (ax,) = figure.axes
+    bars, points = ax.lines[0:6:2], ax.lines[1:6:2]
+    assert [list(bar.get_xdata()) for bar in bars] == [[1.5, 2.5], [0.8, 1.6], [0.2, 0.8]]
+    assert [point.get_fillstyle() for point in points] == ["full", "none", "full"]
+    assert list(ax.lines[6].get_xdata()) == [1, 1]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is on top
-    below = {"less": Interval(0.5, 0.2, 0.8, 9, 3)}
-    assert draw_intervals(below, 1, "lift").axes[0].lines[1].get_fillstyle() == "full"
+    assert "unsure 1.20 (0.80 to 1.60)" in figure.get_label()
 
 
-def test_layers_share_a_scale_that_is_white_at_nothing():
-    tables = {"one": np.array([[0, 1.0]] * 3), "other": np.array([[-2.0, 0.5]] * 3)}
-    figure = draw_layers(tables, "lift")
-    for ax, table in zip(figure.axes[:2], tables.values(), strict=True):
-        image = ax.images[0]
-        assert np.array_equal(image.get_array(), table)
-        assert image.cmap(image.norm(0.0))[:3] == pytest.approx((1, 1, 1), abs=0.01)
-        assert image.cmap(image.norm(2.0))[:3] == pytest.approx(to_rgb(TARGET), abs=0.01)
-    assert "0.50" in texts(figure.axes[1])
-    assert smallest_font(figure) >= 9
+def test_closed_blocks_are_dark():
+    allowed = block_mask("word-pixel", 4, 6).numpy()
+    figure = draw_blocks({"word-pixel": allowed, "word-word": allowed}, pixels=4)
+    ax = figure.axes[0]
+    assert np.array_equal(ax.images[0].get_array(), allowed)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["pixels", "words"]
+    assert "word-pixel: 8 of 36 closed" in figure.get_label()
+    assert smallest_font(figure) >= 10
+
+
+def test_losses_tell_mean_and_interval_and_are_bold_where_they_are_sure():
+    table = {"one": {"a": (0.5, 0.4, 0.6), "b": (0.01, -0.01, 0.03)}}
+    figure = draw_losses(table, "IoU lost")
+    (ax,) = figure.axes
+    assert texts(ax) == ["0.50", "0.40 to 0.60", "0.01", "-0.01 to 0.03"]
+    assert [ax.texts[0].get_weight(), ax.texts[2].get_weight()] == ["bold", "normal"]
+    assert "one: a 0.50, b 0.01" in figure.get_label()
+    assert smallest_font(figure) >= 10
+
+
+def test_the_look_is_told_of_pixels_and_of_words():
+    weights = np.full(18, 1 / 18)
+    told = [draw_look(PHOTO, weights, 4, ["red", "star"], t).get_label() for t in (5, 17)]
+    assert told[0].startswith("The pixel in row 1, column 1 takes 88.9%")
+    assert told[1].startswith("The word “star” takes")
 
 
 def test_kinds_fill_each_bar():
@@ -117,7 +118,7 @@ def test_answers_say_their_kind(tmp_path):
     )
     answer = Answer(expression, mask.T[:30, :30].repeat(2, 1)[:, :40], "nothing", 0.25, 0, 0)
     figure = draw_answers([answer] * 5)
-    assert [ax.get_title() for ax in figure.axes[:5]] == ["nothing, IoU 0.25\n“red star”"] * 5
+    assert [ax.get_title() for ax in figure.axes[:5]] == ["“red star”\nnothing, IoU 0.25"] * 5
     picture = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(picture[answer.mask], PHOTO[answer.mask])
 
@@ -133,10 +134,10 @@ def test_networks_stand_side_by_side(tmp_path):
     )
     masks = {"one": [upper, target], "two": [target, upper], "three": [~target, ~target]}
     figure = draw_by_network([expression] * 2, masks)
-    titles = [ax.get_title().split("\n") for ax in figure.axes]
-    assert [title[-1] for title in titles] == [
+    assert [ax.get_title() for ax in figure.axes] == [
         "one, IoU 0.50", "two, IoU 1.00", "three, IoU 0.00",
         "one, IoU 1.00", "two, IoU 0.50", "three, IoU 0.00",
     ]  # fmt: skip
-    assert [title[0] == "“red star”" for title in titles] == [False, True, False] * 2
+    assert [texts(ax) for ax in figure.axes] == [["“red star”"], [], []] * 2
+    assert "“red star” by two: IoU 1.00" in figure.get_label()
     assert smallest_font(figure) >= 9

@@ -236,18 +236,29 @@ for length in range(1, 3):
     redraw({HISTORY!r}[:length])
 """,
     "live_curves()([dict(step=7, loss=1.0, iou=0.0, val_overall_iou=0.0)])",
+    """
+figure = draw_curves([{"step": 1, "loss": 1.0, "iou": 0.0, "val_overall_iou": 0.0}])
+figure.set_label("its own text")
+show(figure)
+""",
 ]
+
+
+def test_a_picture_without_a_text_is_not_shown():
+    with pytest.raises(ValueError, match="no text.*set_label"):
+        show(Figure())
 
 
 def test_a_notebook_shows_a_picture_with_its_text_and_redraws_it_in_place(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
     NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [cell.outputs for cell in notebook.cells]
-    assert [len(outputs) for outputs in shown] == [1, 1, 1]  # two redrawings, one display
+    assert [len(outputs) for outputs in shown] == [1, 1, 1, 1]  # two redrawings, one display
     texts = [outputs[0].data["text/plain"] for outputs in shown]
     assert texts[0] == "two curves"
     assert "step 20: loss 0.250, validation overall IoU 0.300" in texts[1]
     assert "step 7" in texts[2]  # a display of its own
+    assert texts[3] == "its own text"
     for outputs in shown:
         assert outputs[0].output_type == "display_data"
         picture = Image.open(io.BytesIO(base64.b64decode(outputs[0].data["image/png"])))

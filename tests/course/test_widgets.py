@@ -43,6 +43,18 @@ def test_the_picture_follows_the_controls() -> None:
     assert [figure.get_suptitle() for figure, _ in shown] == ["star 3", "star 5", "moon 5"]
 
 
+def test_a_figure_may_bring_its_own_text() -> None:
+    def labelled(number: int) -> Figure:
+        figure = Figure()
+        figure.set_label(f"told of {number}")
+        return figure
+
+    shown = Shown()
+    _, update = connect(labelled, None, shown, number=ipywidgets.IntSlider(3, 0, 9))
+    update()
+    assert [alt for _, alt in shown] == ["told of 3"]
+
+
 def test_plain_values_become_controls_that_wait_until_they_are_let_go() -> None:
     given = {"grid_size": (2, 40), "word": "star", "kind": ["a", "b"], "on": True}
     box, _ = connect(draw, "".format, Shown(), **given)

@@ -23,7 +23,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 HEAD = re.compile(r"# \d\d · .+\n\n\*.+ · .*(second|minute)s?\b.*\*\n\n\*\*You need to know\*\*")
 WORDS, LINES = 2000, 20  # of prose a lesson, of code a cell
-CHECKED = "# NBVAL_CHECK_OUTPUT"
+CHECKED = "nbval-check-output"
 # A path of the machine that a lesson was made on says nothing to a reader.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|mnt)/")
 
@@ -56,6 +56,13 @@ def printed(cell: NotebookNode) -> str:
 
 def data_of(cell: NotebookNode) -> list[NotebookNode]:
     return [o for o in cell.outputs if o.output_type in ("display_data", "execute_result")]
+
+
+def is_compared(cell: NotebookNode) -> bool:
+    """Marked for nbval: by a tag, or by the first line of the cell."""
+    return CHECKED in cell.metadata.get("tags", []) or cell.source.startswith(
+        "# NBVAL_CHECK_OUTPUT"
+    )
 
 
 def bullets(text: str) -> list[str]:
@@ -131,7 +138,7 @@ def test_lessons_are_short(notebook):
 
 def test_outputs_are_compared_where_they_are_deterministic(path, notebook):
     """And nothing is hidden from nbval without a reason after its marker."""
-    compared = [cell for cell in code_cells(notebook) if cell.source.startswith(CHECKED)]
+    compared = [cell for cell in code_cells(notebook) if is_compared(cell)]
     if path.stem != "10_train_unc":  # its figures depend on the preset
         assert len(compared) >= 3
     for cell in compared:
