@@ -127,7 +127,9 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
         if forms:
             yield family, coloured[0][2], forms
     # Nobody says "the top one" of two that stand side by side.
-    others = [scene.things[i] for i in reading(things, scene).possibly if i != target]
+    rivals = reading(things, scene).possibly - {target}
+    others = [scene.things[i] for i in rivals]
+    hidden = thing.cut or thing.kept < 1 or any(scene.gap(target, i) == 0 for i in rivals)
     upright = thing.kind in UPRIGHT or bool(others) and thing.kind in FLOOR
     upright |= any(
         abs(thing.y - other.y) < max(0.12, 0.7 * abs(thing.x - other.x)) for other in others
@@ -135,8 +137,8 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
     heads = [(things, word)] + ([(coloured[0][2], coloured[0][1])] if coloured else [])
     for query, said in heads:
         for side in EXTREMES:
-            hidden = side == "smallest" and (thing.cut or thing.kept < 1)
-            if not (upright and side in ("top", "bottom")) and not hidden:
+            unseen = side == "smallest" and hidden or upright and side in ("top", "bottom")
+            if not unseen:
                 family = "size" if side in ("biggest", "smallest") else "place"
                 forms = _EXTREMES[side] if query is things else _EXTREMES[side][:2]
                 yield family, Extreme(query, side), tuple(form.format(said) for form in forms)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import permutations
 from typing import ClassVar
 
 import numpy as np
 
 from refgen.queries import DIRECTIONS, Ordinal, Query, Reading, reading, stands, unclear
 
-from . import colours
+from . import colours, words
 
 REFERABLE = 0.006  # of the photo's area: what phrases are made for
 TINY = 0.0012  # smaller ones are only possibly there
@@ -112,6 +113,14 @@ def _clothes(rows, columns, height: int, width: int, cut: bool) -> np.ndarray:
     return band & (abs(columns - middle) <= 1.2 * spread)
 
 
+def _lies_within(one: Thing, other: Thing) -> bool:
+    """Is most of a box inside another? A slice of a pizza is in the pizza."""
+    (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = one.box, other.box
+    across = max(0, min(right, right_2) - max(left, left_2))
+    down = max(0, min(bottom, bottom_2) - max(top, top_2))
+    return across * down > 0.7 * (right - left) * (bottom - top)
+
+
 @dataclass
 class Scene:
     """The objects of a photo, and which kinds are annotated in it (None: all)."""
@@ -133,6 +142,9 @@ class Scene:
         """Kinds of which nobody knows how many there are, and why."""
         counts = Counter(thing.kind for thing in self.things)
         reasons = {kind: "many of its kind" for kind, count in counts.items() if count >= MANY}
+        for one, other in permutations(self.things, 2):
+            if one.kind == other.kind and one.kind in words.FOOD and _lies_within(one, other):
+                reasons[one.kind] = "pieces of one another"
         return reasons | {thing.kind: "a crowd of its kind" for thing in self.things if thing.crowd}
 
     def knows(self, kinds: frozenset[str]) -> bool:
@@ -150,7 +162,7 @@ class Scene:
         left, top, right, bottom = self.things[element].box
         return left * width, top * height, right * width, bottom * height
 
-    def _gap(self, one: int, other: int) -> float:
+    def gap(self, one: int, other: int) -> float:
         """Between two boxes, in pixels; 0 if they overlap."""
         left, top, right, bottom = self._pixels(one)
         left_2, top_2, right_2, bottom_2 = self._pixels(other)
@@ -193,7 +205,7 @@ class Scene:
         width, height = min(right - left, right_2 - left_2), min(bottom - top, bottom_2 - top_2)
         sizes = [np.sqrt((right - left) * (bottom - top))]
         sizes += [np.sqrt((right_2 - left_2) * (bottom_2 - top_2))]
-        gap = self._gap(element, anchor)
+        gap = self.gap(element, anchor)
         inside_x = left_2 <= (left + right) / 2 <= right_2
         if word == "next to":
             beside = max(left, left_2) - min(right, right_2)  # negative where they overlap

@@ -61,6 +61,7 @@ NOUNS = _read(_TABLE)
 KNOWN = frozenset().union(*(noun.kinds for noun in NOUNS)) | {"book"}
 # Of these so many stand in one place that annotators stop: none is ever sure to be the only one.
 NEVER = frozenset({"book"})
+FOOD = frozenset("banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake".split(","))
 UPRIGHT = frozenset({"person"})  # nobody says "the top person"
 # Many tables and chairs go without annotation, so that only large ones are referred to, and a table
 # by nothing but its kind.

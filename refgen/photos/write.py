@@ -41,7 +41,7 @@ from .words import LABELS
 
 FORMAT = 1  # raised whenever the same settings would give other data
 SHARES = {"val": 0.08, "test": 0.08}  # of the photos; train has the rest
-PHRASES = 4  # at most so many for an object of a picture
+PHRASES = 6  # at most so many for an object of a picture
 QUALITY = 92  # of a variant's JPEG
 REMEDY = "It should be a COCO-format instance file; docs/photos.md says what it holds."
 
