@@ -90,7 +90,7 @@ def test_same_padding_as_tensorflow_defines_it(size, kernel, stride):
                 for j in range(kernel):
                     y, x = row * stride - before[0] + i, column * stride - before[1] + j
                     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-                        total += float(image[y, x] * conv.weight[0, 0, i, j])
+                        total += float(image[y, x] * conv.weight[0, 0, i, j].detach())
             assert made[row, column].item() == pytest.approx(total, abs=1e-5)
 
 

@@ -396,7 +396,7 @@ def test_the_command_says_what_is_there_and_refuses_what_is_not(photos, tmp_path
     done = subprocess.run(
         [*command, "--instances", str(photos / "instances.json")], capture_output=True, text=True
     )
-    assert done.returncode == 1 and done.stderr.startswith("error: "), done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr
 
 
 @pytest.mark.fault

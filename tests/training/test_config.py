@@ -367,7 +367,7 @@ def test_the_command_of_settings_made_by_hand_begins_with_a_preset():
     config = TrainConfig(steps=5, model=ModelConfig(grid=9))
     words = shlex.split(config.command())
     settings = parse_settings(words[words.index("--set") + 1 :])
-    made = configure(words[4], dataset=words[6], **settings)
+    made = configure(words[3], dataset=words[5], **settings)
     assert made == replace(config, preset="quick")
 
 

@@ -406,7 +406,7 @@ def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path
     result = fit(config, impossible, tmp_path, resume=True)
 
     first, _, learnt, last = result.history
-    assert first["val_overall_iou"] < 0.3 < 0.5 < learnt["val_overall_iou"]
+    assert first["val_overall_iou"] < 0.4 < 0.5 < learnt["val_overall_iou"]
     assert learnt["iou"] > 0.6
     assert learnt["loss"] < first["loss"] / 2
     assert (first["epoch"], last["epoch"]) == (20, 68)
