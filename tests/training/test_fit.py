@@ -435,6 +435,24 @@ def test_a_run_without_gain_stops_when_patience_ends(squares, tmp_path):
     assert again.history == result.history
 
 
+def test_each_step_is_handed_out_once_before_its_evaluation(squares, tmp_path):
+    told = []
+    result = fit(
+        tiny(epochs=2),
+        squares,
+        tmp_path,
+        on_evaluation=lambda history: told.append("evaluated"),
+        on_steps=lambda rows: told.extend(rows),
+    )
+    marks = [row if row == "evaluated" else row["step"] for row in told]
+    assert marks == [1, 2, 3, "evaluated", 4, 5, 6, "evaluated"]
+    for first, row in zip((0, 4), result.history, strict=True):
+        steps = told[first : first + 3]
+        assert math.isclose(sum(step["loss"] for step in steps) / 3, row["loss"], rel_tol=1e-6)
+        union = sum(step["union"] for step in steps)
+        assert sum(step["intersection"] for step in steps) / union == row["iou"]
+
+
 def test_history_is_handed_out_and_written_down(squares, tmp_path):
     seen = []
     config = tiny(epochs=2)
