@@ -30,9 +30,9 @@
 # %% [markdown]
 # ## The question
 #
-# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice. But somebody chose them. Do they show the rule?
+# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice, but somebody chose them. Do they show the rule?
 #
-# RefShapes stores what is where in each scene, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
+# RefShapes stores what is where, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
@@ -77,7 +77,7 @@ maps = look.words_over_pixels()[level, -1]  # (T, H, W)
 show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 
 # %% [markdown]
-# All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”, so nobody can see that there.
+# All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”.
 #
 # Now look for yourself. Click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, the bars what it takes from the words. Compare the first layer with the last one.
 
@@ -162,7 +162,7 @@ def bootstrap(values, scenes, draws=2000):
 
 
 # %% [markdown]
-# First on known data: an invented thing with a lift of 3 when it is meant and 2 when it is not, and a second thing without a pair:
+# Known data first: a thing with a lift of 3 when it is meant and 2 when it is not, and a second thing without a pair:
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink
