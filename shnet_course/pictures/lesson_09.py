@@ -159,7 +159,7 @@ def draw_losses(table: Mapping[str, Mapping[str, Interval]], label: str) -> Figu
     ax.imshow(means, cmap=AMOUNT, vmin=0, vmax=most, aspect="auto")
     for y, row in enumerate(table.values()):
         for x, name in enumerate(columns):
-            mean, low, high = row[name]
+            mean, low, high = (round(value, 2) + 0.0 for value in row[name])  # no "-0.00"
             colour = "white" if mean > 0.6 * most else "black"
             weight = "bold" if low > 0 or high < 0 else "normal"
             ax.text(x, y - 0.13, f"{mean:.2f}", ha="center", va="center", fontsize=13,
