@@ -144,7 +144,7 @@ for name, value in summarize(i, u).items():
     print(f"{name:14} {value:.3f}")
 
 # %% [markdown]
-# Overall IoU is well above the mean. **Predict:** is that because large things are outlined better, or because they have more pixels? Sort by the size of what was meant:
+# Overall IoU is well above the mean. **Predict:** are large things outlined better, or do they only have more pixels? Sort by size:
 
 # %%
 size = torch.tensor([target.sum() for target in answers.targets])
@@ -155,11 +155,11 @@ print(f"overall IoU of the largest quarter {overall_iou(i[largest], u[largest]):
 print(f"overall IoU of the rest            {overall_iou(i[rest], u[rest]):.3f}")
 
 # %% [markdown]
-# Both hold: the large things are outlined better, and they decide most of the number.
+# Both: large things are outlined better, and they decide most of the number.
 #
 # ## Every expression once
 #
-# Two ways to get this sum wrong look harmless: to average the overall IoU of the batches, or to drop the last batch because it is not full.
+# Two ways to get this sum wrong look harmless: to average over batches, or to drop the last batch because it is not full.
 
 # %%
 print(f"every expression once       {overall_iou(i, u):.4f}")
@@ -172,7 +172,7 @@ for batch in (8, 32, 64):
     )
 
 # %% [markdown]
-# A result must not depend on the batch size. The library's `evaluate` makes one row per expression. It refuses to give a number if a row is missing or came twice, as can happen on several GPUs. It must find what we found:
+# (Only 64 does not divide 1,504.) A result must not depend on the batch size. The library's `evaluate` makes one row per expression. It refuses to give a number if a row is missing or came twice, as can happen on several GPUs. It must find what we found:
 
 # %%
 import time
@@ -219,7 +219,7 @@ for name, measure in {"overall IoU": overall_iou, "mean IoU": mean_iou}.items():
     print(f"best {name} {best:.3f}, at threshold {threshold:.2f}; at 0.50 it is {at_half:.3f}")
 
 # %% [markdown]
-# PROSE-THRESHOLD A threshold is a setting like any other: choose it on the validation split or not at all. Look at single answers while you move it:
+# Both gain, and mean IoU gains more: this network is too careful, and small faint things come back. A threshold is a setting like any other: choose it on the validation split or not at all. Look at single answers while you move it:
 
 # %%
 from functools import partial
@@ -322,7 +322,7 @@ for name, values in samples.items():
     print(f"{name:20} overall IoU {overall_iou(i, u):.3f}, 95 % interval {low:.3f} to {high:.3f}")
 
 # %% [markdown]
-# PROSE-BOOTSTRAP
+# The interval is nearly six points wide. To draw expressions pretends to know more than one does.
 #
 # Where two networks answered the *same* scenes, bootstrap their difference: what is hard for one network is often hard for the other, and two separate intervals hide that. The same seed gives both the same draws. Is SHNet better than “only SFM”, the network without HCAM?
 
@@ -336,11 +336,11 @@ for name, values in drawn.items():
     print(f"{name:10} 95 % interval {low:6.3f} to {high:6.3f}, width {high - low:.3f}")
 
 # %% [markdown]
-# The interval of the difference is narrower than the two intervals would suggest.
+# SHNet is better: the interval lies above 0. It is narrower than two independent intervals would make it.
 #
 # ## Table 1, read critically
 #
-# How wide would such an interval be in Table 1? Nobody can say without the answers of those networks. But a guess is possible, since our network has an IoU like theirs: an interval shrinks with the root of the number of photos. The splits have between 750 and 9,994 photos, so each gets its own width. The grey band stands around SHNet at 320.
+# How wide would such an interval be in Table 1? Nobody can say without the answers of those networks. But a guess is possible, since our network has an IoU like theirs: an interval shrinks with the root of the number of photos, so each split gets its own width. The grey band stands around SHNet at 320.
 
 # %%
 from shnet_course.measure.conventions import TABLE_1_PHOTOS
@@ -366,15 +366,15 @@ for column, name in enumerate(TABLE_1_COLUMNS):
 # %% [markdown]
 # What the table shows, and what it does not:
 #
-# - **UNC and ReferIt at 320.** SHNet leads by 1.2 and 1.8 points on UNC's val and testA, and by 1.68 on ReferIt, where the band is narrowest. On testB the lead is 0.10.
+# - **UNC and ReferIt at 320.** SHNet leads by 1.2 and 1.8 points on UNC's val and testA, about as much as the band is wide, and by 1.68 on ReferIt, three times the band. On testB the lead is 0.10.
 # - **UNC+.** The "consistent performance gains on the UNC+ dataset at all splits" (section 4.3) are 0.29, 0.35 and 0.32 points, from one run each. Each of them lies inside its band. The band is a guess from other data, so this proves nothing against the paper. But the table alone cannot tell such a gain from chance.
 # - **G-Ref.** Section 4.3 calls SHNet "marginally below BusNet". That holds for 448 pixels (49.90 against 49.98). At 320, the size of the other rows, SHNet lies 1.03 below BUSNet and also below CMPC and EFN: place four.
-# - **448 against 320.** The last row sees nearly twice as many pixels as the rows above. Table 1 says so openly.
+# - **448 against 320.** The last row sees nearly twice as many pixels as the others, as Table 1 says.
 # - **Post-processing.** Rows without an asterisk were refined by a dense CRF, which moves a mask's border to edges of the photo. SHNet leads those rows without that help.
 #
 # ### Who has seen the test photos?
 #
-# UNC, UNC+ and G-Ref are all made from MS-COCO photos. A backbone trained on COCO's masks has seen the answer to "where is the cup". Section 4.3 therefore compares only with backbones trained on Pascal VOC, and rightly.
+# UNC, UNC+ and G-Ref are all made from MS-COCO photos. A backbone trained on COCO's masks has seen the answer to "where is the cup". So section 4.3 compares only with backbones trained on Pascal VOC, and rightly.
 #
 # The section names a second leak. EFN's 51.93 on G-Ref was fine-tuned from a network trained on UNC, whose training photos overlap with G-Ref's test photos. How much is that worth?
 
@@ -388,9 +388,9 @@ at_448 = after_unc - TABLE_1["SHNet 448"][6]
 print(f"{after_unc - from_scratch:+.2f} points, or {at_448:+.2f} if that run was at 448")
 
 # %% [markdown]
-# Between six and eight points: more than lies between any two neighbours in that column. The authors publish the number, call the set-up incorrect, and leave it out of their table.
+# Between six and eight points: more than lies between any two neighbours in that column. The authors publish the number, call the set-up incorrect, and keep it out of their table.
 #
-# The paper does not mention that G-Ref's own split (`google`) keeps things apart and not photos, so that its training and validation share photos too. If you have the files, count them with this function. RefShapes shares no scene:
+# The paper does not mention that G-Ref's own split (`google`) keeps things apart and not photos, so that its training and validation share photos too. This function counts them, here for RefShapes:
 
 
 # %% tags=["nbval-check-output"]

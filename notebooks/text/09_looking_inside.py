@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# Section 4.5 explains SHNet with pictures: answers beside those of a baseline (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice: a reader sees at once what the network is for. But somebody chose them. Do they show the rule?
+# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice. But somebody chose them. Do they show the rule?
 #
 # RefShapes stores what is where in each scene, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
 
@@ -44,11 +44,7 @@ show(opener, alt="The whole network as boxes; SFM, section 3.2, and HCAM, sectio
 # %% [markdown]
 # ## One look
 #
-# Take the trained network and one expression of the validation split. Equation 1 says “MultiHead” and no more. Inside each head stands the softmax of lesson 03, where $d$ is the number of channels per head:
-#
-# $$A = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right)$$
-#
-# Row $n$ of $A$ says what token $n$ takes from all tokens. The tokens are first the pixels of the grid, row by row, and then the words. There is one such map per level, layer and head. `attend` averages the heads.
+# Take the trained network and one expression of the validation split. Row $n$ of an attention map $A = \mathrm{softmax}(Q K^\top / \sqrt{d})$ says what token $n$ takes from all tokens. The tokens are first the pixels of the grid, row by row, and then the words. There is one such map per level, layer and head. `attend` averages the heads.
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import attend
@@ -70,7 +66,7 @@ print("each row sums to", look.weights.sum(-1).round(3).min(), look.weights.sum(
 #
 # What does each word look at? **Predict:** the phrase has five words. Will “cross” look at the cross, “bottom” at the bottom, and “the” at nothing in particular?
 #
-# The maps below are those of level 4, the coarsest, in the last layer. White is what an even look would give to a cell. Blue is more than that, and orange is less. All maps have the same scale.
+# The maps below are those of level 4, the coarsest, in the last layer. White is what an even look would give to a cell. Blue is more than that, and orange is less.
 
 # %%
 from shnet_course.pictures.base import photo_of
@@ -81,9 +77,9 @@ maps = look.words_over_pixels()[level, -1]  # (T, H, W)
 show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 
 # %% [markdown]
-# All five words look at the answer, and “the” does it as much as “cross” does. So these are not five looks. They are one look, seen five times. Figure 7 shows no word like “the”, and therefore nobody can see that there.
+# All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”, so nobody can see that there.
 #
-# Now look for yourself. Click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, and the bars show what it takes from the words. Compare the first layer with the last one.
+# Now look for yourself. Click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, the bars what it takes from the words. Compare the first layer with the last one.
 
 # %%
 from shnet_course.pictures.lesson_09 import draw_look
@@ -140,7 +136,7 @@ print("by hand ", (1.0 * 0.5 + 0.5 * 0.1) / (1.5 / 4))
 print("function", lift(attention_map, cover))
 
 # %% [markdown]
-# A preference for the right thing proves little: perhaps words prefer that thing whatever the phrase says. A *paired difference* compares two sides that have everything else in common. An interval then says how far the result depends on the scenes that happened to be drawn. Phrases on one scene are not independent. Therefore the *bootstrap* draws whole scenes again and again, with replacement.
+# A preference for the right thing proves little: perhaps words prefer that thing whatever the phrase says. A *paired difference* compares two sides that have everything else in common. The *bootstrap* then says how far the result depends on the scenes. Phrases on one scene are not independent, so it draws whole scenes again and again, with replacement.
 
 # %%
 from collections import defaultdict
@@ -166,7 +162,7 @@ def bootstrap(values, scenes, draws=2000):
 
 
 # %% [markdown]
-# A measure that was never tried on known data should not be trusted. Here is an invented thing with a lift of 3 when it is meant and 2 when it is not, and a second one that has no pair:
+# First on known data: an invented thing with a lift of 3 when it is meant and 2 when it is not, and a second thing without a pair:
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink
@@ -224,7 +220,7 @@ for kind in ("shape", "colour", "pattern", "size", "place", "function"):
 show(draw_intervals(more, 0, "lift on the meant thing minus lift on others of its size"))
 
 # %% [markdown]
-# All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region at all, and it looks at the thing nearly as much as “star” does. So most of the look does not belong to the word. The answer is seen through every word.
+# All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region at all, and it too looks at the thing. So most of the look does not belong to the word. The answer is seen through every word.
 
 # %% [markdown]
 # ## Measure 2: the same thing, meant or not
@@ -253,7 +249,7 @@ show(draw_intervals(meant, 0, "a thing's lift when it is meant minus its lift wh
 #
 # > “‘squares’ contains the differentiating information and is assigned high importance for different words.” (section 4.5)
 #
-# “Differentiating” can be counted. A word for a shape, colour, size or pattern rules out the things that it does not fit. Within one phrase, does the word that rules out most things get more word-word attention than the word that rules out fewest? An even share is 1. A difference above 0 supports the sentence, a difference below 0 contradicts it.
+# “Differentiating” can be counted: a word for a shape, colour, size or pattern rules out the things that it does not fit. Within one phrase, does the word that rules out most things get more word-word attention than the word that rules out fewest? An even share is 1, and a difference above 0 supports the sentence.
 
 # %%
 by_phrase = defaultdict(set)
@@ -278,13 +274,13 @@ for block in ("pixel-word", "word-word"):
 # %% [markdown]
 # ## Measure 4: causes
 #
-# So far we have seen what goes along with the answer. A weight says what was mixed in. It does not say what difference that made. For this we have to interfere. There are two ways: train a network without a part, or close a path in the trained network.
+# A weight says what was mixed in. It does not say what difference that made. For this we have to interfere: train a network without a part, or close a path in the trained one.
 #
 # ### Figure 5: which part does what?
 #
 # > “‘Only HCAM’ network does not involve any reasoning, however, it manages to predict the left sandwich with refined boundaries. ‘Only SFM’ network understands the concept […] however, the output mask bleeds around the boundaries” (section 4.5)
 #
-# That is said of one photo. The course ships three networks that were trained equally: 4,000 steps of the preset `quick`, seed 0. They are weaker than the network above, which was trained longer. We put every third phrase of the split to each of them. How many things does each one find (IoU above 0.5)?
+# That is said of one photo. The course ships three networks that were trained equally, 4,000 steps each, and are weaker than the one above. We put every third phrase of the split to them. How many things does each one find (IoU above 0.5)?
 
 # %%
 from shnet_lib.training.evaluate import evaluate
@@ -331,11 +327,11 @@ masks = {
 show(draw_by_network(chosen, masks))
 
 # %% [markdown]
-# PROSE-FIGURE-5
+# Half of the quotation holds. What all three find, the network without HCAM outlines worst. The other half does not show: on relations and ordinals, “only SFM” finds no more than “only HCAM”. Only both parts together do. Each network had one seed; lesson 08 has three.
 #
 # ### Closing a path
 #
-# The second way leaves the trained network as it is and closes one of the four blocks of its attention. The scores in that block become $-\infty$ before the softmax, so that nobody can look through it. What is left sums to 1 again. In a toy with four pixels and two words, dark cells are closed:
+# The second way closes one of the four blocks of the trained network's attention. The scores in that block become $-\infty$ before the softmax, and what is left sums to 1 again. In a toy with four pixels and two words, dark cells are closed:
 
 # %%
 import torch
@@ -353,7 +349,7 @@ print("closed", scores.masked_fill(~allowed, float("-inf")).softmax(-1).numpy().
 # %% [markdown]
 # HCAM's gates can be held too: at 0 nothing flows between the levels, at 1 everything does, and at ½ the gates say nothing about the phrase.
 #
-# Before we trust the tool, we test it. The words reach the mask on two paths only: through pixel-word attention, and through HCAM's gates. **Predict:** what happens if both are closed?
+# First a test of the tool. The words reach the mask on two paths only: through pixel-word attention, and through HCAM's gates. **Predict:** what happens if both are closed?
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.knock_out import answer, closed, gates_at, prepare
@@ -366,9 +362,9 @@ print("six phrases, logits differ:", (heard_all - heard_all[0]).abs().max().item
 print("both paths closed, still:  ", (deaf - deaf[0]).abs().max().item() > 1e-3)
 
 # %% [markdown]
-# The network is now deaf: six phrases get one and the same answer. So there is no third path, and the tool closes what it says.
+# The network is deaf: six phrases get one and the same answer. There is no third path, and the tool closes what it says.
 #
-# Now 40 phrases of each family and 20 runs. Each loss is a paired difference: the same phrase with the path open, minus closed. **Predict** before you run the cell: which block matters most, and in which layer? Word-word attention carries a few per cent of what words take. Does closing it cost a few per cent?
+# Now 40 phrases of each family and 20 runs. Each loss is a paired difference: the same phrase with the path open, minus closed. **Predict:** which block matters most, and in which layer? Words take few per cent of their attention from words. Does closing that block cost a few per cent?
 
 # %%
 from shnet_course.measure.knock_out import measure_iou
@@ -402,8 +398,6 @@ by_layer = {
 show(draw_losses(by_layer, "mean IoU lost, with its 95 % interval, when a block is closed"))
 
 # %% [markdown]
-# PROSE-LAYERS
-#
 # By family of phrases, with a block closed in all layers, or with the gates held:
 
 # %%
@@ -418,7 +412,7 @@ by_family = {
 show(draw_losses(by_family, "mean IoU lost, with its 95 % interval"))
 
 # %% [markdown]
-# PROSE-FAMILIES
+# A loss in bold is one whose interval does not hold 0. Read a row before you believe a picture of that block.
 #
 # ## How answers go wrong
 #

@@ -433,6 +433,16 @@ PRESETS: dict[str, TrainConfig] = {
     "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
     "smoke": replace(_QUICK, preset="smoke", steps=20, evaluate_every=10),  # does it run at all?
     "unc-320": _PAPER,  # Table 1, UNC at 320 x 320
+    # Everything that a run on UNC does, in minutes and without one file of weights or vectors:
+    # what breaks there breaks before the night. A random backbone learns nothing of use.
+    "unc-rehearsal": replace(
+        _PAPER,
+        preset="unc-rehearsal",
+        model=replace(PAPER, backbone="resnet101", backbone_weights="random"),
+        glove="shipped",
+        epochs=None,
+        steps=50,
+    ),
     "unc-448": replace(  # Table 1, UNC at 448 x 448
         _PAPER, preset="unc-448", model=replace(_PAPER.model, image_size=448)
     ),

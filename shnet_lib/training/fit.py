@@ -75,6 +75,7 @@ def fit(
     run_folder: Path,
     resume: bool = False,
     on_evaluation: Callable[[list[dict[str, Any]]], None] | None = None,
+    on_steps: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> FitResult:
     """Train a network and keep the one with the best overall IoU on the validation split.
 
@@ -85,6 +86,8 @@ def fit(
         data: the expressions by split; `config.train_split` and `config.val_split` are used.
         resume: go on where the run in this folder was last evaluated.
         on_evaluation: called by the main process with the history, after each evaluation.
+        on_steps: called by the main process with a row for each of the last steps, `READ_EVERY` of
+            them or fewer: its step, and its share's loss, intersection and union (pixels).
 
     Raises:
         CheckpointError: the folder holds a run already and `resume` is False; or there is nothing
@@ -149,6 +152,8 @@ def fit(
             evaluating = step % evaluate_every == 0 or step == steps
             if len(meter.unread) == READ_EVERY or evaluating:
                 bar.set_postfix(meter.read(), refresh=False)
+                if on_steps and accelerator.is_main_process:
+                    on_steps(meter.last_read)
             bar.update()
             if not evaluating:
                 continue
@@ -285,6 +290,7 @@ class Meter:
         self.began = time.monotonic()
         self.steps = self.loss = self.intersection = self.union = 0
         self.unread: list[tuple[int, tuple[Tensor, ...], list[int]]] = []
+        self.last_read: list[dict[str, float]] = []  # a row of figures per step
 
     def add(self, step: int, figures: tuple[Tensor, ...], indices: list[int]) -> None:
         """What `train_step` returned in this process, and the expressions of its batch."""
@@ -293,6 +299,7 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Raises Diverged where a loss is not finite."""
         read = read_figures([figures for _, figures, _ in self.unread]) if self.unread else []
+        self.last_read = []
         for (step, _, indices), (loss, intersection, union) in zip(self.unread, read, strict=True):
             if not math.isfinite(loss):
                 stop(f"the loss is {loss}", step, indices, self.dataset)
@@ -300,6 +307,8 @@ class Meter:
             self.loss += loss
             self.intersection += intersection
             self.union += union
+            row = {"step": step, "loss": loss, "intersection": intersection, "union": union}
+            self.last_read.append(row)
         self.unread.clear()
         samples = self.steps * self.samples_per_step
         return {

@@ -89,6 +89,7 @@ def test_the_place_is_thrown_away_and_the_progress_is_nobodys(tmp_path, monkeypa
     assert not (tmp_path / "mine.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Non-unique cell id")  # the learner copied a cell
 def test_an_edited_check_is_put_back_in_its_place_and_a_deleted_one_comes_last():
     exercise, handed_in = make_exercise(SOLUTION), solved()
     first, second, third = checks_of(handed_in)[:3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shnet_course.tools.word_vectors import SHIPPED, SIZE, co_occurrences, ppmi, word_vectors
-from shnet_lib.data.text import read_glove
+from shnet_lib.data.glove import read_glove
 from shnet_lib.training.prepare import SHIPPED_VECTORS
 
 

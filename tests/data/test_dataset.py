@@ -170,7 +170,8 @@ def test_each_image_stands_once_and_every_expression_points_to_its_own(photos) -
 
 
 def test_words_are_padded_behind_and_the_mask_says_where(photos) -> None:
-    dataset = ReferringDataset(photos, VOCABULARY, 16, max_words=5)
+    with pytest.warns(UserWarning, match="3 of 10 expressions are longer than 5 words"):
+        dataset = ReferringDataset(photos, VOCABULARY, 16, max_words=5)
     indices = list(range(len(photos)))
     batch = batch_of(dataset, [(index,) for index in indices])
     assert batch["words"].dtype == torch.long and batch["word_mask"].dtype == torch.bool

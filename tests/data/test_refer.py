@@ -251,9 +251,11 @@ def test_the_remedy_for_missing_refshapes_works(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_refer(tmp_path / "new", "refshapes-unc", "val")
     program, *arguments = re.search("`(.*)`", str(caught.value))[1].split()
-    assert program == "python"
+    assert program == "shnet"
     few = ["--train", "2", "--val", "2", "--testA", "2", "--testB", "2"]
-    subprocess.run([sys.executable, *arguments, *few], cwd=ROOT, check=True, timeout=240)
+    subprocess.run(
+        [sys.executable, "-m", "shnet_lib", *arguments, *few], cwd=ROOT, check=True, timeout=240
+    )
     assert read_refer(tmp_path / "new", "refshapes-unc", "val")
 
 

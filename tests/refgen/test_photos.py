@@ -108,6 +108,7 @@ def test_what_is_crowded_or_not_annotated_is_never_sure():
     assert refers(DOGS, scene(*two, covered=frozenset({"cup"}))) is None
     assert refers(DOGS, scene(*two, covered=frozenset({"cup", "dog"}))) == 0
     tiny = thing("dog", (80, 80, 84, 84))
+    assert refers(DOGS, scene(tiny, two[1])) is None
     assert refers(DOGS, scene(*two, tiny)) is None
     assert refers(Placed(DOGS, ("left",)), scene(*two, tiny)) is None
     far = thing("dog", (150, 80, 154, 84))
@@ -395,7 +396,7 @@ def test_the_command_says_what_is_there_and_refuses_what_is_not(photos, tmp_path
     done = subprocess.run(
         [*command, "--instances", str(photos / "instances.json")], capture_output=True, text=True
     )
-    assert done.returncode == 1 and done.stderr.startswith("error: "), done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr
 
 
 @pytest.mark.fault

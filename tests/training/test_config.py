@@ -21,7 +21,8 @@ from shnet_lib.training.config import (
 
 def test_presets_hold_the_numbers_of_section_4_2():
     asked_for = ["quick", "tables", "unc-320", "unc-448", "unc+", "gref", "referit", "photos"]
-    assert [name for name in PRESETS if name != "smoke"] == asked_for
+    checks = ("smoke", "unc-rehearsal")
+    assert [name for name in PRESETS if name not in checks] == asked_for
     assert [config.preset for config in PRESETS.values()] == list(PRESETS)
     for name in ("unc-320", "unc-448", "unc+", "gref", "referit"):
         config = PRESETS[name]
@@ -37,12 +38,22 @@ def test_presets_hold_the_numbers_of_section_4_2():
         "tables": "refshapes-unc",
         "smoke": "refshapes-unc",
         "unc-320": "unc",
+        "unc-rehearsal": "unc",
         "unc-448": "unc",
         "unc+": "unc+",
         "gref": "gref",
         "referit": "referit",
         "photos": "photos",
     }
+
+
+def test_the_rehearsal_is_the_paper_s_network_for_fifty_steps_and_needs_no_file():
+    rehearsal, paper = PRESETS["unc-rehearsal"], PRESETS["unc-320"]
+    files = {"backbone": "resnet101", "backbone_weights": "random"}
+    assert replace(paper.model, **files) == rehearsal.model
+    assert (rehearsal.steps, rehearsal.epochs, rehearsal.glove) == (50, None, "shipped")
+    same = {"preset": paper.preset, "steps": None, "epochs": paper.epochs, "glove": None}
+    assert replace(rehearsal, model=paper.model, **same) == paper
 
 
 def test_the_preset_of_the_tables_is_frozen():
@@ -367,7 +378,7 @@ def test_the_command_of_settings_made_by_hand_begins_with_a_preset():
     config = TrainConfig(steps=5, model=ModelConfig(grid=9))
     words = shlex.split(config.command())
     settings = parse_settings(words[words.index("--set") + 1 :])
-    made = configure(words[4], dataset=words[6], **settings)
+    made = configure(words[3], dataset=words[5], **settings)
     assert made == replace(config, preset="quick")
 
 

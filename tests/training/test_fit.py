@@ -406,7 +406,7 @@ def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path
     result = fit(config, impossible, tmp_path, resume=True)
 
     first, _, learnt, last = result.history
-    assert first["val_overall_iou"] < 0.3 < 0.5 < learnt["val_overall_iou"]
+    assert first["val_overall_iou"] < 0.4 < 0.5 < learnt["val_overall_iou"]
     assert learnt["iou"] > 0.6
     assert learnt["loss"] < first["loss"] / 2
     assert (first["epoch"], last["epoch"]) == (20, 68)
@@ -433,6 +433,24 @@ def test_a_run_without_gain_stops_when_patience_ends(squares, tmp_path):
     assert len(values) < 9
     again = fit(still, squares, tmp_path, resume=True)
     assert again.history == result.history
+
+
+def test_each_step_is_handed_out_once_before_its_evaluation(squares, tmp_path):
+    told = []
+    result = fit(
+        tiny(epochs=2),
+        squares,
+        tmp_path,
+        on_evaluation=lambda history: told.append("evaluated"),
+        on_steps=lambda rows: told.extend(rows),
+    )
+    marks = [row if row == "evaluated" else row["step"] for row in told]
+    assert marks == [1, 2, 3, "evaluated", 4, 5, 6, "evaluated"]
+    for first, row in zip((0, 4), result.history, strict=True):
+        steps = told[first : first + 3]
+        assert math.isclose(sum(step["loss"] for step in steps) / 3, row["loss"], rel_tol=1e-6)
+        union = sum(step["union"] for step in steps)
+        assert sum(step["intersection"] for step in steps) / union == row["iou"]
 
 
 def test_history_is_handed_out_and_written_down(squares, tmp_path):

@@ -83,7 +83,7 @@ def test_metrics_are_those_of_one_process(launched, squares, protocol):
     """Twelve expressions in batches of five: of two processes one measures seven, one five."""
     processes, out, _ = launched
     expected = evaluate(*evaluation_parts(tiny(), squares), protocol=protocol, batch_size=5)
-    assert len({row["iou"] for row in expected.rows}) >= 6  # the six squares
+    assert len({row["iou"] for row in expected.rows}) >= 5  # of six squares
     for rank in range(processes):
         with torch.serialization.safe_globals([Evaluation]):
             found = torch.load(out / f"{protocol}{rank}.pt")

@@ -115,8 +115,6 @@ def _sitting(arguments: list[str], run: Path, accident: Accident) -> None:
     multiprocessing.set_start_method("fork", force=True)
     os.environ |= {"ACCELERATE_USE_CPU": "true", "TQDM_MININTERVAL": "1000"}
     torch.set_num_threads(1)
-    # A shell that starts the tests in the background has them ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     seen = _watch(run, accident)
     if accident.file_bytes is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN if accident.told else signal.SIG_DFL)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from sittings import SETTINGS, write_data
 
+from shnet_lib import command
 from shnet_lib.data import DataError, Expression
 from shnet_lib.errors import ShnetError
 from shnet_lib.model.shnet import SHNet
-from shnet_lib.training import __main__ as command
 from shnet_lib.training import fit as fit_module
 from shnet_lib.training import limits, prepare
 from shnet_lib.training import run as run_module
@@ -82,7 +82,17 @@ def test_a_tilde_is_the_home_folder(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(data)
     texts = [f"{k}={v}" for k, v in (SETTINGS | {"steps": 1, "cache_images": "~/photos"}).items()]
-    arguments = ["--preset", "smoke", "--data", "~/data", "--run", "~/run", "--set", *texts]
+    arguments = [
+        "train",
+        "--preset",
+        "smoke",
+        "--data",
+        "~/data",
+        "--run",
+        "~/run",
+        "--set",
+        *texts,
+    ]
     assert command.main(arguments) == 0
     assert has_progress(tmp_path / "run") and list((tmp_path / "photos").glob("*.npy"))
     assert (tmp_path / "run" / "metrics.json").is_file() and not (tmp_path / "~").exists()
@@ -120,7 +130,15 @@ def test_main_memory_that_does_not_suffice(data, tmp_path, monkeypatch, network,
         raise MemoryError
 
     monkeypatch.setattr(run_module, "read_expressions", read)
-    arguments = ["--preset", "smoke", "--data", str(data), "--run", str(tmp_path / "other")]
+    arguments = [
+        "train",
+        "--preset",
+        "smoke",
+        "--data",
+        str(data),
+        "--run",
+        str(tmp_path / "other"),
+    ]
     assert command.main(arguments) == 2
     assert "error: the memory does not suffice: " in capsys.readouterr().err
 
