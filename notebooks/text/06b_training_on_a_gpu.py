@@ -113,9 +113,9 @@ from shnet_course.measure.training import as_table, measure_training
 rows = []
 
 
-def measure(name, train, loader):
+def measure(name, train, loader, make_network=new_network):
     """Add a row to the table, and print it."""
-    rows.append(measure_training(name, train, new_network, loader, STEPS, config.batch_size))
+    rows.append(measure_training(name, train, make_network, loader, STEPS, config.batch_size))
     print(as_table(rows))
 
 
@@ -279,9 +279,7 @@ def new_compiled_network():
 if device == "cuda":
     torch.set_float32_matmul_precision("high")  # NEW: TF32
     measure("5a TF32", train, make_loader(batches_of()))
-    plain, new_network = new_network, new_compiled_network
-    measure("5b compile", train, make_loader(batches_of()))
-    new_network = plain
+    measure("5b compile", train, make_loader(batches_of()), new_compiled_network)
 else:
     rows.append({"step": "5 TF32, compile", "why": "on CUDA only"})
 

@@ -23,6 +23,7 @@ GFLOP = {
     "library": 172,
     "library, 5 expressions per image": 150,
 }
+NOTHING: dict[str, Any] = {"sections": {}}  # a record of no measurement
 
 
 def measure_training(
@@ -62,8 +63,9 @@ def measure_training(
     per_step = len(watch.times) // steps
     seconds = (ended - watch.times[WARM_UP * per_step]) / (steps - WARM_UP)
     if device.type != "cuda":
+        network = make_network()
         with PeakBytes() as count:
-            train(make_network(), islice(loader, 2 * per_step))
+            train(network, islice(loader, 2 * per_step))
         peak = count.peak
     return {
         "step": name,
@@ -105,12 +107,12 @@ def gpu_rates(record: Path) -> tuple[str, dict[str, float]]:
 
     From the record of `make bench-gpu` where there is one, otherwise arithmetic.
     """
-    if not record.exists():
+    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NOTHING
+    rows = [row for row in _rows(values, "step") if "expressions/s" in row]
+    if not rows:
         rates = {name: 1000 * H100_TFLOP * REACHED / gflop for name, gflop in GFLOP.items()}
         said = f"{REACHED:.0%} of an H100's {H100_TFLOP} TFLOP/s in bf16"
         return f"Arithmetic, not measured: {said}", rates
-    values = json.loads(record.read_text(encoding="utf-8"))
-    rows = [row for row in _rows(values, "step") if "expressions/s" in row]
     first = (rows[0]["sfm"], rows[0]["an image"])
     rates = {
         row["name"].replace("literal", "formulas as they stand"): row["expressions/s"]
@@ -126,11 +128,14 @@ def memory_of_step(record: Path, performance: Path, grid: int) -> dict[bool, tup
     From the record of `make bench-gpu` where there is one, otherwise from the tensors that
     `make bench` counts in a step on 50 expressions.
     """
-    if record.exists():
-        rows = _rows(json.loads(record.read_text(encoding="utf-8")), "memory")
-        rows = [row for row in rows if row["grid"] == grid and row["an image"] == 1]
-        return {row["recompute"]: (row["MiB without"], row["MiB a sample"]) for row in rows}
-    found = {}
+    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NOTHING
+    found = {
+        row["recompute"]: (row["MiB without"], row["MiB a sample"])
+        for row in _rows(values, "memory")
+        if row["grid"] == grid and row["an image"] == 1
+    }
+    if len(found) == 2:
+        return found
     for row in json.loads(performance.read_text(encoding="utf-8"))["memory"]["results"]:
         network = row["network"]
         if row["grid"] == grid and network.startswith("library, bf16"):
