@@ -6,7 +6,6 @@ Counted are the tensors. What a GPU's convolutions borrow for themselves, and wh
 leaves unused between tensors, comes on top.
 """
 
-import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -15,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from shnet_course.measure.memory import PeakBytes
 
 
 def saved_bytes(network: nn.Module, batch: dict, precision: torch.dtype) -> int:
@@ -38,34 +38,6 @@ def saved_bytes(network: nn.Module, batch: dict, precision: torch.dtype) -> int:
 
 def arithmetic(precision: torch.dtype):
     return nullcontext() if precision == torch.float32 else torch.autocast("cpu", precision)
-
-
-class PeakBytes(TorchDispatchMode):
-    """Inside of it, `now` bytes are in tensors made since it began, and never more than `peak`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.alive: dict[int, weakref.finalize] = {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self.alive or storage.nbytes() == 0:
-            return
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        self.alive[key] = weakref.finalize(storage, self._free, key, storage.nbytes())
-
-    def _free(self, key: int, nbytes: int) -> None:
-        self.now -= nbytes
-        del self.alive[key]
 
 
 def peak_bytes(network: nn.Module, batch: dict, precision: torch.dtype) -> dict[str, int]:

@@ -152,6 +152,7 @@ show(
 # | [04 · HCAM](04_hcam.ipynb) | levels that ask each other where to look | 3.3 |
 # | [05 · The mask decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 |
 # | [06 · Training](06_training.ipynb) | a loop in twenty lines, and how to read its curves | 4.2 |
+# | [06b · Training on a GPU](06b_training_on_a_gpu.ipynb) | a loop that keeps a GPU busy, and two processes with one gradient | 4.2 |
 # | [07 · Evaluation](07_evaluation.ipynb) | metrics, and why tables do not compare | 4.1, 4.3 |
 # | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 |
 # | [09 · Looking inside](09_looking_inside.ipynb) | what attends to what, measured | 4.5 |

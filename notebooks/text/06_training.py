@@ -767,4 +767,4 @@ show(
 #
 # Practise: [the exercises of this lesson](../exercises/06_training_ex.ipynb).
 #
-# Next: [07 · Evaluation](07_evaluation.ipynb), where a single number turns out to be several.
+# Next: [06b · Training on a GPU](06b_training_on_a_gpu.ipynb), where the same loop meets a second machine, or [07 · Evaluation](07_evaluation.ipynb), where a single number turns out to be several.

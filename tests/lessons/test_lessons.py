@@ -21,7 +21,9 @@ from shnet_course.tools.make_lessons import (
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
-HEAD = re.compile(r"# \d\d · .+\n\n\*.+ · .*(second|minute)s?\b.*\*\n\n\*\*You need to know\*\*")
+HEAD = re.compile(
+    r"# \d\d[a-z]? · .+\n\n\*.+ · .*(second|minute)s?\b.*\*\n\n\*\*You need to know\*\*"
+)
 WORDS, LINES = 2000, 20  # of prose a lesson, of code a cell
 CHECKED = "nbval-check-output"
 # A path of the machine that a lesson was made on says nothing to a reader.
