@@ -376,7 +376,7 @@ before = {f"$V_{i}$": alike(level) for i, level in zip((2, 3, 4), visual, strict
 show(draw_cells_alike(photo, before, (y, x)))
 
 # %% [markdown]
-# **Image to levels.** The image has not heard the phrase yet. Level 2 finds the square's own surface. At level 4 the other green thing is as good as the same (0.99): the features say *what colour*, not *which one*.
+# **Image to levels.** The image has not heard the phrase yet. At every level the other green thing is most like ours, at level 4 as good as the same (0.99): the features say *what*, not *which one*.
 #
 # **Phrase to words.** The LSTM reads from left to right, so each word knows the words before it. How alike are the four?
 
