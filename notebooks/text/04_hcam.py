@@ -15,37 +15,36 @@
 # %% [markdown]
 # # 04 · HCAM: levels ask each other
 #
-# *Section 3.3, Equations 2 and 3 · 9 seconds on two CPU cores*
+# *Section 3.3, Equations 2 and 3 · 35 minutes to read, 20 seconds to run on two CPU cores*
 #
 # **You need to know** what SFM returns ([03 · SFM](03_sfm.ipynb)), and what a convolution with padding does.
 #
 # In this lesson you will
 #
 # - compute an affinity (Eq. 2) and an exchange (Eq. 3) by hand on a 2 x 2 grid;
-# - write both equations as functions and find them equal to the library's;
-# - show that the “Conv3D” is a 2-D convolution, and that most of Eq. 2's work need not be done;
-# - draw the five other ways to fuse levels that Tables 2 and 4 compare with HCAM;
-# - measure what the gates of a trained network do, and what they do not.
+# - show that the “Conv3D” is a 2-D convolution;
+# - type the whole module, load trained weights into it, and find it equal to the library's;
+# - compare HCAM with two of the modules that Table 4 sets beside it;
+# - measure what the gates of a trained network do, and draw the one that answers to the phrase.
 
 # %% [markdown]
 # ## The question
 #
-# SFM ran on each of the levels 2, 3 and 4 alone. Each level $i$ came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? One could stack and convolve them, but then no level is told how the others read the words. The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence. Figure 3 of the paper draws it.
+# SFM ran on each of the levels 2, 3 and 4 alone. Each level $i$ came back with its own picture of the scene, $f^v_i$, and its own reading of the words, $f^l_i$. The mask needs one map. How should three become one? The Hierarchical Cross-Modal Aggregation Module, HCAM, first lets every level take from the other two what fits *their* sentence.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(draw_architecture({"hcam"}), alt="SHNet from photo and phrase to mask; HCAM is lit.")
+show(draw_architecture({"hcam"}))
+
+# %% [markdown]
+# Figure 3 of the paper opens the lit box. Here it is redrawn, for level 2 asking with the sentence of level 4.
 
 # %%
-from shnet_course.pictures.lesson_04 import draw_fusions
+from shnet_course.pictures.lesson_04 import draw_figure_3
 
-show(
-    draw_fusions(["hcam"]),
-    alt="HCAM: to each of the levels 2, 3 and 4 the other two are added, each times an affinity; "
-    "a Conv3D makes one map G of the three.",
-)
+show(draw_figure_3())
 
 # %% [markdown]
 # ## An affinity by hand
@@ -54,12 +53,11 @@ show(
 #
 # $$\Lambda_{ij} = \sigma(\mathrm{Conv}([f^v_i\,;\,f^{l\,avg}_j]))$$
 #
-# Level $i$ brings its pixels. Level $j$ brings one sentence vector: the average of its words. The sentence is put beside every pixel, a convolution mixes the two, and the sigmoid $\sigma$ turns the result into a *gate* between 0 and 1.
+# Level $i$ brings its pixels. Level $j$ brings one sentence vector, the average of its words. The sentence is put beside every pixel, a convolution mixes the two, and the sigmoid $\sigma$ turns the result into a *gate* between 0 and 1.
 #
 # Take one channel and a grid of 2 x 2. The sentence is a single number, 1.5. The kernel has one 3 x 3 slice for the pixels and one for the sentence; its numbers are made up.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import torch
 
 visual_i = torch.tensor([[2.0, -1.0], [0.0, -3.0]])  # f^v_i, (H, W)
@@ -74,10 +72,9 @@ kernel = torch.tensor(
 kernel.shape  # (2, 3, 3)
 
 # %% [markdown]
-# The top left cell sees itself, its right and its lower neighbour through the first slice. Through the second it sees the sentence four times: what lies outside the grid is zero.
+# The top left cell sees itself, its right and its lower neighbour through the first slice. **Predict:** how often does the cell see the sentence through the second slice? (Outside the grid there are zeros.)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import math
 
 from_pixels = 1.0 * 2.0 + 0.5 * -1.0 + 0.5 * 0.0
@@ -86,7 +83,7 @@ gate = 1 / (1 + math.exp(-(from_pixels + from_sentence)))
 print(f"{from_pixels:.1f} + {from_sentence:.1f}, through the sigmoid: {gate:.2f}")
 
 # %% [markdown]
-# All four cells at once, with torch:
+# Four times. All four cells at once, with torch:
 
 # %%
 import torch.nn.functional as F
@@ -114,82 +111,26 @@ maps = {
     "$f^v_j$": visual_j.numpy(),
     "together": (visual_i + affinity * visual_j).numpy(),
 }
-listed = ", ".join(f"{value:.2f}" for value in maps["together"].flatten())
-show(
-    draw_maps(maps, ["+", "x", "="]),
-    alt=f"f_i plus the affinity times f_j, as maps of 2 x 2; together {listed}.",
-)
+show(draw_maps(maps, ["+", "x", "="]))
 
 # %% [markdown]
-# The gate stands at a pixel of level $i$, and the sentence of level $j$ helped to open it. It lets in the pixel of level $j$ at the same place. Real levels have `C` channels, and the affinity has as many: a pixel may take one channel and refuse another.
+# The gate stands at a pixel of level $i$, and the sentence of level $j$ helped to open it. The gate lets in the pixel of level $j$ at the same place. Real levels have `C` channels, and the affinity has as many: a pixel may take one channel and refuse another. **Now you:** [An affinity, The exchange](../exercises/04_hcam_ex.ipynb).
 #
-# ## From hand to function
-#
-# Both equations for real shapes. “Conv” in the released code is a 3 x 3 convolution and a BatchNorm (and a dropout, see below).
-
-
-# %%
-def affinity_of(visual, sentence, conv, norm):
-    """Eq. 2: (B, C, H, W) and (B, C) -> (B, C, H, W) between 0 and 1."""
-    tiled = sentence[:, :, None, None].expand_as(visual)  # (B, C) -> (B, C, H, W)
-    return torch.sigmoid(norm(conv(torch.cat((visual, tiled), dim=1))))
-
-
-def exchange(visual, sentences, affinity_modules):
-    """Eq. 3, first line: three levels (B, C, H, W) and sentences (B, C) -> g_2, g_3, g_4."""
-    exchanged = []
-    for i in range(3):
-        g = visual[i]
-        for j in {0, 1, 2} - {i}:
-            module = affinity_modules[i]  # one for each i, the same for both j
-            g = g + affinity_of(visual[i], sentences[j], module.conv, module.norm) * visual[j]
-        exchanged.append(g)
-    return exchanged
-
-
-# %% [markdown]
-# Three levels of a batch of two phrases, one of them padded. The “length-wise average” of the paper has to leave padding out, or a phrase would mean something else in a batch with a longer one.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.model.features import average_words
-
-torch.manual_seed(0)
-C, H, W, T = 8, 5, 5, 4
-visual = [torch.randn(2, C, H, W) for _ in range(3)]
-words = [torch.randn(2, T, C) for _ in range(3)]
-word_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
-sentences = [average_words(level, word_mask) for level in words]
-assert torch.allclose(sentences[0][1], words[0][1, :2].mean(0))
-print("three times", tuple(sentences[0].shape))
-
-# %% [markdown]
-# The library's `HCAM` does both equations. Do they agree?
-
-# %%
-from shnet_lib.model.hcam import HCAM
-
-hcam = HCAM(C).eval()
-with torch.no_grad():
-    exchanged = exchange(visual, sentences, hcam.affinity)
-    ours = hcam.aggregate(exchanged)  # Eq. 3, second line; see below
-    context = hcam(visual, words, word_mask)  # G
-assert torch.allclose(ours, context, atol=1e-5)
-
-# %% [markdown]
 # ## The aggregation: Conv3D
 #
-# The paper stacks $g_2, g_3, g_4$ along a new dimension and runs a 3-D convolution over level, height and width. Only the grid is padded, not the levels. A kernel three levels deep then fits the stack in one place, and three levels become one.
+# The exchange leaves three levels $g_2, g_3, g_4$. The paper stacks them along a new dimension and runs a 3-D convolution over level, height and width. Only the grid is padded, not the levels. A kernel three levels deep then fits the stack in one place, and three levels become one.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
+torch.manual_seed(0)
+C, H, W, T = 8, 5, 5, 4
+exchanged = [torch.randn(2, C, H, W) for _ in range(3)]  # g_2, g_3, g_4 of a batch of two
 conv3d = torch.nn.Conv3d(C, C, kernel_size=3, padding=(0, 1, 1))
 stack = torch.stack(exchanged, dim=2)  # (B, C, 3, H, W)
 deep = conv3d(stack)
 print(tuple(stack.shape), "->", tuple(deep.shape))
 
 # %% [markdown]
-# A kernel that never moves along the levels does not need the third dimension. Put the levels side by side as channels, and the same numbers make a 2-D convolution:
+# **Predict:** does one need a 3-D convolution for that? The kernel never moves along the levels. So put the levels side by side as channels, and the same numbers make a 2-D convolution:
 
 # %%
 flat_kernel = conv3d.weight.transpose(1, 2).flatten(1, 2)  # (C, C, 3, 3, 3) -> (C, 3C, 3, 3)
@@ -197,82 +138,131 @@ flat = F.conv2d(torch.cat(exchanged, dim=1), flat_kernel, conv3d.bias, padding=1
 assert torch.allclose(deep.squeeze(2), flat, atol=1e-5)
 
 # %% [markdown]
-# The library has it in this form, as `DepthConvolution`. Seeing it so raises a question about section 4.4, where “the same filter is applied to different level features”. A kernel of depth three has a slice of its own for each level. One filter for all levels would be a kernel of depth one; the paper does not print the depth.
+# This form raises a question about section 4.4, where “the same filter is applied to different level features”. A kernel of depth three has a slice of its own for each level. One filter for all levels would be a kernel of depth one; the paper does not print the depth. **Now you:** [Conv3D](../exercises/04_hcam_ex.ipynb).
 #
-# ## Most of Eq. 2 need not be computed
+# ## From hand to function
 #
-# A convolution adds up over its input channels. So a convolution over $[f^v_i; f^l_j]$ is one over $f^v_i$ plus one over the tiled $f^l_j$, each with its half of the kernel:
+# One thing is left, the sentence. The “length-wise average” of the paper has to leave padding out, or a phrase would mean something else in a batch with a longer one.
 
-# %%
-conv = hcam.affinity[0].conv  # (C, 2C, 3, 3)
-visual_kernel, sentence_kernel = conv.weight.chunk(2, dim=1)  # (C, C, 3, 3) each
-tiled = sentences[1][:, :, None, None].expand(-1, -1, H, W)
 
-together = conv(torch.cat((visual[0], tiled), dim=1))
-from_visual = F.conv2d(visual[0], visual_kernel, conv.bias, padding=1)
-from_sentence = F.conv2d(tiled, sentence_kernel, padding=1)
-assert torch.allclose(together, from_visual + from_sentence, atol=1e-5)
+# %% tags=["nbval-check-output"]
+def average(words, word_mask):
+    """(B, T, C), (B, T) True at real words -> (B, C)."""
+    real = word_mask[:, :, None].float()  # (B, T, 1)
+    return (words * real).sum(1) / real.sum(1)
 
-# %% [markdown]
-# The first term does not depend on $j$: compute it once and use it for both. The second term is a convolution over a map that is the same everywhere. Only at the border does the kernel see zeros. How many different values can it have?
 
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.model.hcam import convolve_tiled
-
-with torch.no_grad():
-    tiled = sentences[1][:1, :, None, None].expand(-1, -1, 8, 8)
-    large = F.conv2d(tiled, sentence_kernel, padding=1)
-    nine = convolve_tiled(sentences[1][:1], sentence_kernel, 3, 3)
-    looked_up = convolve_tiled(sentences[1][:1], sentence_kernel, 8, 8)
-assert torch.allclose(large, looked_up, atol=1e-5)
-different = large[0, 0].round(decimals=4).unique()
-print(f"{large[0, 0].numel()} cells, {len(different)} different values")
-
-# %%
-from shnet_course.pictures.lesson_04 import draw_nine_values
-
-show(
-    draw_nine_values(nine[0, 0].numpy(), large[0, 0].numpy()),
-    alt="A 3 x 3 grid with nine values, numbered, beside an 8 x 8 grid with the same nine: one in "
-    "each corner, one along each edge, one inside.",
+words = torch.randn(2, T, C)
+word_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+print(
+    "as the mean of the two real words:",
+    torch.allclose(average(words, word_mask)[1], words[1, :2].mean(0)),
 )
 
 # %% [markdown]
-# Four corners, four edges, one inside. The library convolves a 3 x 3 grid and lets each cell of the large grid look its value up. What does it save? Let torch count the operations of all six affinities on the paper's grid.
+# Now the module for real shapes, in three classes: Eq. 2, the Conv3D of Eq. 3, and Figure 3 as a whole. “Conv” in the released code is a 3 x 3 convolution and a BatchNorm (and a dropout, see below). There is one `MyAffinity` per level $i$; both $j$ use it.
 
 # %%
-# NBVAL_CHECK_OUTPUT
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-wide = HCAM(64).eval()
-levels, spoken = [torch.randn(1, 64, 18, 18) for _ in range(3)], [torch.randn(1, 64)] * 3
-with torch.no_grad(), FlopCounterMode(display=False) as as_printed:
-    exchange(levels, spoken, wide.affinity)
-with torch.no_grad(), FlopCounterMode(display=False) as as_sum:
-    for module, level in zip(wide.affinity, levels, strict=True):
-        module(level, spoken[:2])
-times = as_printed.get_total_flops() / as_sum.get_total_flops()
-print(f"{times:.1f} times fewer operations")
+
+class MyAffinity(nn.Module):  # Eq. 2
+    def __init__(self, C):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2 * C, C, 3, padding=1), nn.BatchNorm2d(C)
+
+    def forward(self, visual, sentence):
+        tiled = sentence[:, :, None, None].expand_as(visual)  # (B, C) -> (B, C, H, W)
+        return torch.sigmoid(self.norm(self.conv(torch.cat((visual, tiled), dim=1))))
+
+
+class MyConv3D(nn.Module):  # Eq. 3, G
+    def __init__(self, C):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3 * C, C, 3, padding=1), nn.BatchNorm2d(C)
+
+    def forward(self, levels):
+        return self.norm(self.conv(torch.cat(levels, dim=1)))
+
+
+# %%
+class MyHCAM(nn.Module):  # Figure 3
+    def __init__(self, C):
+        super().__init__()
+        self.affinity = nn.ModuleList(MyAffinity(C) for _ in range(3))
+        self.aggregate = MyConv3D(C)
+
+    def forward(self, visual, words, word_mask):
+        """f^v three (B, C, H, W), f^l three (B, T, C), (B, T) -> G (B, C, H, W)."""
+        sentences = [average(level, word_mask) for level in words]
+        exchanged = []
+        for i in range(3):
+            g = visual[i]
+            for j in {0, 1, 2} - {i}:
+                g = g + self.affinity[i](visual[i], sentences[j]) * visual[j]
+            exchanged.append(g)
+        return self.aggregate(exchanged)
+
+
+# %% [markdown]
+# Is this the library's? Take the shipped network, which has learnt RefShapes. Load its HCAM into yours, and give both what SFM made of a scene and a phrase (`look_inside` keeps it).
+
+# %% tags=["nbval-check-output"]
+from pathlib import Path
+
+from shnet_course.measure.inside import look_inside
+from shnet_lib import load_shnet
+from shnet_lib.data import read_expressions
+
+trained = load_shnet("../data/weights/shnet_refshapes")
+val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
+expression = next(e for e in val if e.text == "green square at top")
+inside = look_inside(trained, expression.image_path, expression.text)
+
+mine = MyHCAM(trained.config.model.channels).eval()
+print(mine.load_state_dict(trained.network.fusion.state_dict()))
+given = inside.fused_visual, inside.fused_words, inside.word_mask
+with torch.inference_mode():
+    context = mine(*given)
+    assert torch.allclose(context, trained.network.fusion.eval()(*given), atol=1e-4)
+print("G:", tuple(context.shape))
+
+# %% [markdown]
+# Your classes hold the trained weights and give the library's $G$ up to rounding. **Now you:** [The whole module](../exercises/04_hcam_ex.ipynb).
+#
+# <details><summary><b>Aside:</b> why only up to rounding? Most of Eq. 2 need not be computed</summary>
+#
+# A convolution adds up over its input channels. So a convolution over $[f^v_i; f^l_j]$ is one over $f^v_i$ plus one over the tiled $f^l_j$, each with its half of the kernel. The library computes the first term once for both $j$. The second term is a convolution over a map that is the same everywhere; only the border sees zeros. So it has nine values: four corners, four edges, one inside. The library convolves a 3 x 3 grid and looks them up (`convolve_tiled`). On 18 x 18 this leaves about a quarter of the operations.
+#
+# </details>
 
 # %% [markdown]
 # ## Other ways to fuse levels
 #
-# Table 2 puts two simpler modules in HCAM's place, Table 4 three from earlier papers. All take the three levels (and their sentences) and give one map.
+# Table 4 sets HCAM beside three gated modules from earlier papers. Two of them show what is special about an affinity.
+#
+# **MGATE** (Ye et al., 2019) asks no words at all. A convolution over $f^v_i$ alone makes a candidate $c$, a forget gate $f$ and a reset gate $r$, each between 0 and 1. The level keeps a memory $m$ of its neighbours, as an LSTM does; the three results are summed:
+#
+# $$m_i = f \circ \tfrac{1}{2}(f^v_j + f^v_k) + (1 - f) \circ c \qquad g_i = r \circ \tanh(m_i) + (1 - r) \circ f^v_i$$
+#
+# **TGFE** (Huang et al., 2020) asks the sentence, but only once per level. The sentence attends to the pixels of level $i$ and pools them to one vector $u_i$. The gate is made of that vector, so it has one number per channel and is *the same at every pixel*. All levels exchange twice:
+#
+# $$\gamma_i = \sigma(W u_i) \qquad g_i = f^v_i + \gamma_i \circ \mathrm{ReLU}(W' f^v_j) + \gamma_i \circ \mathrm{ReLU}(W' f^v_k)$$
+#
+# HCAM's gate asks a sentence *and* differs from pixel to pixel. All six:
+#
+# | module | the gate asks | its gate differs | then |
+# |---|---|---|---|
+# | Conv3D (Table 2, row 5) | no gate | | stack, convolve: HCAM without the exchange |
+# | ConvLSTM (Table 2, row 4) | the level and what was read before | per pixel and channel | levels one after the other; the last state |
+# | MGATE (Table 4) | the level alone | per pixel and channel | sum |
+# | TGFE (Table 4) | level and sentence, pooled | per channel | twice, then sum |
+# | GBFM (Table 4) | pairs of levels, each joined with its sentence | per pixel and channel | passes from both ends, sum, convolve |
+# | HCAM | the level, and the *other* level's sentence | per pixel and channel | stack, convolve |
+#
+# Each is a class in `shnet_lib.model.fusion`, and `ModelConfig(fusion="mgate")` builds a network with it. **Predict:** which is largest? The count is at the released code's `C = 512`; the last column is the paper's overall IoU on UNC val at 320 x 320.
 
-# %%
-show(
-    draw_fusions(["conv3d", "convlstm", "mgate", "tgfe", "gbfm", "hcam"]),
-    alt="Six diagrams. Conv3D stacks the levels. ConvLSTM reads them one after the other. MGATE "
-    "gates each level by itself. TGFE exchanges twice through a gate made of level and sentence. "
-    "GBFM passes gates from both ends. HCAM exchanges through affinities, then stacks.",
-)
-
-# %% [markdown]
-# Each is a class in `shnet_lib.model.fusion`, and `ModelConfig(fusion="mgate")` builds a network with it. How large are they, at the released code's `C = 512`? The last column is the paper's overall IoU on UNC val at 320 x 320.
-
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.model.fusion import FUSIONS
 
 tables = {"convlstm": 63.30, "conv3d": 63.16}  # Table 2, rows 4 and 5
@@ -283,53 +273,31 @@ for name, printed in tables.items():
     print(f"{name:9} {size / 1e6:5.1f} M parameters   overall IoU {printed:.2f}")
 
 # %% [markdown]
-# Read this with care. HCAM leads by 0.7 to 1.4 points, but it is also as large as the largest, and TGFE has a thirteenth of its parameters. The paper prints one number a row, and no interval. Conv3D, which is HCAM without the exchange, has a third of the parameters and loses 0.8 points. Lesson 08 puts intervals around such differences.
+# HCAM leads by 0.7 to 1.4 points, but it is also as large as the largest, and TGFE has a thirteenth of its parameters. The paper prints one number per row and no interval. Conv3D has a third of HCAM's parameters and loses 0.8 points. Lesson 08 puts intervals around such differences.
 #
 # ## What trained gates do
 #
-# The shipped network has learnt RefShapes. `affinities_inside` gives its six affinities for a photo and a phrase.
+# `affinities_inside` gives the six affinities of the shipped network for a scene and a phrase. Choose a pair of levels, and type a phrase of your own. You see the gates averaged over their channels, then the four channels that vary most.
 
 # %%
-# NBVAL_CHECK_OUTPUT
-from pathlib import Path
-
 from shnet_course.measure.inside import affinities_inside
 from shnet_course.pictures.base import photo_of
-from shnet_lib import load_shnet
-from shnet_lib.data import read_expressions
-
-trained = load_shnet("../data/weights/shnet_refshapes")
-val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
-expression = next(e for e in val if e.text == "green square at top")
-photo = photo_of(expression)
-affinities = affinities_inside(trained, expression.image_path, expression.text)
-print(", ".join(f"Λ{i}{j}" for i, j in affinities))
-
-# %% [markdown]
-# Choose a pair of levels, and type a phrase of your own. You see the gates averaged over their channels, then the four channels that vary most.
-
-# %%
-from functools import lru_cache
-
-from shnet_course.pictures.lesson_04 import describe_affinity_of, draw_affinity_of
+from shnet_course.pictures.lesson_04 import draw_affinity_of
 from shnet_course.widgets import explore
 
+photo = photo_of(expression)
 
-@lru_cache
-def gates(phrase):
+
+def draw_gates_of(phrase, pair):
     found = affinities_inside(trained, expression.image_path, phrase)
-    return {pair: gate.numpy() for pair, gate in found.items()}
+    return draw_affinity_of(photo, {p: gate.numpy() for p, gate in found.items()}, pair)
 
 
-explore(
-    lambda phrase, pair: draw_affinity_of(photo, gates(phrase), pair),
-    lambda phrase, pair: describe_affinity_of(photo, gates(phrase), pair),
-    phrase=expression.text,
-    pair=[(f"Λ{i}{j}", (i, j)) for i, j in affinities],
-)
+pairs = [(f"Λ{i}{j}", (i, j)) for i in (2, 3, 4) for j in (2, 3, 4) if i != j]
+explore(draw_gates_of, phrase=expression.text, pair=pairs)
 
 # %% [markdown]
-# One would like to see the *referent* light up, the thing that the phrase means. The paper says that $g_i$ “contains the relevant regions” (section 3.3). Does a gate stand more open in the *target*, the referent's mask, than elsewhere? Measure it over sixty phrases.
+# One would like to see the *referent* light up, the thing that the phrase means. The paper says that $g_i$ “contains the relevant regions” (section 3.3). **Predict:** does a gate stand more open in the *target*, the referent's mask, than elsewhere? Measure it over sixty phrases.
 
 
 # %%
@@ -357,18 +325,10 @@ from shnet_course.pictures.lesson_04 import draw_inside_outside
 
 inside = {pair: [float(means[pair][0].mean()) for means in measured] for pair in measured[0]}
 outside = {pair: [float(means[pair][1].mean()) for means in measured] for pair in measured[0]}
-differences = {
-    pair: sum(inside[pair]) / len(measured) - sum(outside[pair]) / len(measured) for pair in inside
-}
-listed = ", ".join(f"{pair} {value:+.2f}" for pair, value in differences.items())
-show(
-    draw_inside_outside(inside, outside),
-    alt=f"Mean gate in the target and elsewhere, a dot a phrase. In the target minus elsewhere: {listed}.",
-)
-assert max(abs(value) for value in differences.values()) < 0.15
+show(draw_inside_outside(inside, outside))
 
 # %% [markdown]
-# Averaged over channels, hardly: the gates stand about half open everywhere. So the mean of an affinity is no map of the referent. Its channels differ, though. Is there one that opens, or shuts, at targets? Of six times 64 channels the best one may look good by chance, so choose it on one half of the phrases, and test it on the other.
+# Averaged over channels, hardly: the gates stand about half open everywhere. So the mean of an affinity is no map of the referent. Its channels differ, though. Is there one that opens, or shuts, at targets? The best of 384 channels may look good by chance. So choose the channel on one half of the phrases, and test it on the other.
 
 # %%
 half = len(measured) // 2
@@ -385,12 +345,11 @@ channel = int(chosen[pair].abs().argmax())
 tested = opening(measured[half:], pair)[:, channel].mean()
 print(f"{pair}, channel {channel}, where it was chosen: {chosen[pair][channel]:+.2f}")
 print(f"{pair}, channel {channel}, on the other half:   {tested:+.2f}")
-assert abs(tested) > 2 * max(abs(difference) for difference in differences.values())
 
 # %% [markdown]
-# A positive number is a gate that opens at the target, a negative one a gate that shuts there. The second line is the one to believe: those phrases did not choose the channel. It is several times as large as any of the averages over channels.
+# A positive number is a gate that opens at the target, a negative one a gate that shuts there. Those of the second line did not choose the channel.
 #
-# But does the gate answer the phrase, or does it tell any thing from the background? Ask for something else in the same photo, and look at the same pixels.
+# But does the gate answer the phrase, or does it tell any thing from the background? Ask for something else in the same scene, and look at the same pixels.
 
 # %%
 controls = []
@@ -400,10 +359,27 @@ for asked in kept[half:]:
         controls.append(in_and_out(asked, others[0].text))
 control = opening(controls, pair)[:, channel].mean()
 print(f"the same pixels, another phrase: {control:+.2f}")
-assert abs(control) < abs(tested)
 
 # %% [markdown]
-# What remains under another phrase does not answer this one. Only the difference between the two numbers does.
+# What remains under another phrase does not answer this one. Here is the channel in the first four scenes of the second half that hold another thing to ask for: the scene, the gate under its own phrase, the gate under another.
+
+# %%
+from shnet_course.pictures.lesson_04 import draw_channel
+
+level_pair, scenes = (int(pair[1]), int(pair[2])), []
+for asked in kept[half:]:
+    others = [e.text for e in val if e.image_id == asked.image_id and e.ref_id != asked.ref_id]
+    if others and len(scenes) < 4:
+        found = {
+            phrase: affinities_inside(trained, asked.image_path, phrase)[level_pair][channel]
+            for phrase in (asked.text, others[0])
+        }
+        shown = {phrase: gate.numpy() for phrase, gate in found.items()}
+        scenes.append((photo_of(asked), asked.mask(), shown))
+show(draw_channel(scenes, f"{pair}, channel {channel}"))
+
+# %% [markdown]
+# The outline is the target of the upper phrase. Does each scene bear out the numbers? Lesson 09 holds all gates at 0, at a half and at 1, and measures what the answers lose.
 
 # %% [markdown]
 # ## What the paper does not say
@@ -413,32 +389,50 @@ assert abs(control) < abs(tested)
 # | “Conv” in Eq. 2 | 3 x 3 from 2C to C channels, BatchNorm, Dropout2d; one for each $i$, the same for both $j$ |
 # | length-wise average | over real words only |
 # | Conv3D | 3 x 3 x 3, levels not padded, then a BatchNorm |
+# | nothing between HCAM and the decoder | a LeakyReLU on $G$ (lesson 05) |
 #
-# Two of these have side effects. Dropout sets whole channels to 0 *before* the sigmoid. What is a dropped gate?
+# Two of these have side effects. Dropout sets whole channels to 0 *before* the sigmoid. **Predict:** is a dropped gate shut?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 float(torch.sigmoid(torch.tensor(0.0)))
 
 # %% [markdown]
-# Half open, not shut. The library has it (`affinity_dropout`), though Eq. 2 does not print it; with `sfm="printed"` it is left out.
+# A dropped gate is half open. The library has the dropout (`affinity_dropout`), though Eq. 2 does not print it; with `sfm="printed"` it is left out.
 #
-# And since one BatchNorm serves both $j$, it runs twice in a training step, so that its running averages move twice. The library does the same:
+# And since one BatchNorm serves both $j$, it runs twice in a training step, and its running averages move twice. So it does in the library, and in your class:
 
-# %%
-# NBVAL_CHECK_OUTPUT
-hcam.train()
-hcam(visual, words, word_mask)
-print("updates in one step:", int(hcam.affinity[0].norm.num_batches_tracked))
+# %% tags=["nbval-check-output"]
+fresh = MyHCAM(C).train()
+fresh(exchanged, [words] * 3, word_mask)
+print("updates in one step:", int(fresh.affinity[0].norm.num_batches_tracked))
+
+# %% [markdown]
+# ## Five questions
+#
+# 1. $\Lambda_{24}$ and $\Lambda_{42}$: whose pixels, and whose sentence, are in each?
+# 2. Six affinities, but three modules. Why?
+# 3. What would go wrong if the average ran over padding too?
+# 4. Why can TGFE's gate not point at a place, and HCAM's can?
+# 5. A channel differs by 0.4 between target and background, on the phrases that chose it. What two checks does it still need?
+#
+# <details><summary>Answers</summary>
+#
+# 1. $\Lambda_{24}$: pixels of level 2, sentence of level 4; it gates the pixels of level 4. $\Lambda_{42}$ is the other way round.
+# 2. There is one convolution per level $i$, and both $j$ use it.
+# 3. The same phrase would have another sentence vector in a batch with a longer phrase.
+# 4. TGFE pools before the gate: one number per channel for the whole grid. HCAM's gate is made per pixel.
+# 5. Other phrases than those that chose it, and another phrase on the same pixels.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
 # - You computed an affinity and an exchange by hand on a 2 x 2 grid.
-# - Eqs. 2 and 3 as functions gave what the library's `HCAM` gives.
-# - Conv3D over three levels was a 2-D convolution over stacked channels; the sentence half of Eq. 2 had nine values.
-# - You have seen five other ways to fuse levels, and that they differ in size as much as in IoU.
-# - Averaged over channels, a trained network's gates did not point at the target; a single channel did, in part: you tested it on phrases that had not chosen it, against another phrase.
+# - Conv3D over three levels was a 2-D convolution over stacked channels.
+# - Your `MyHCAM` took the trained weights and gave the library's $G$.
+# - MGATE's gate asks no words, and TGFE's has no places; HCAM's has both, and it is as large as the largest.
+# - Averaged over channels, a trained network's gates did not point at the target. A single channel did, in part: you tested it on phrases that had not chosen it, against another phrase, and drew it.
 #
 # Practise: [the exercises of this lesson](../exercises/04_hcam_ex.ipynb).
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 05 · The mask decoder and the whole model
 #
-# *Section 3.4, Figure 2 · 9 seconds on two CPU cores*
+# *Section 3.4, Figure 2 · 40 minutes to read, 20 seconds to run on two CPU cores*
 #
 # **You need to know** convolutions in PyTorch, and what the context $G$ of lesson 04 is.
 #
@@ -24,23 +24,19 @@
 # - build ASPP by hand, and prove that one of its 3 × 3 convolutions is a 1 × 1 convolution at the paper's size;
 # - measure what the order of up-sampling and thresholding costs;
 # - see a loss that learns nothing from its worst mistake, and the form of it that does learn;
-# - draw the whole network with the shapes that really run through it;
-# - count its parameters and operations, part by part.
+# - assemble the network of Figure 2, load trained weights into it, and follow one scene from phrase to mask;
+# - read the shapes and the cost of every part off a run.
 
 # %% [markdown]
 # ## From 324 cells to a mask
 #
-# HCAM leaves $G$: 512 numbers (the released code's width) at each cell of an 18 × 18 grid. The photo has 320 × 320 pixels, so that a cell covers about 18 × 18 of them. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences: $G$ goes through *Atrous Spatial Pyramid Pooling* (ASPP) and an *up-sampling convolution*, and a pixel-level binary cross-entropy trains the network. No equation is printed. This lesson takes the sentences apart.
+# HCAM leaves $G$: 512 channels at each cell of an 18 × 18 grid. One cell covers about 18 × 18 pixels of the photo. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences and no equation: *Atrous Spatial Pyramid Pooling* (ASPP), an *up-sampling convolution*, and a pixel-level binary cross-entropy. We take the sentences apart. Then all the parts are there, and you put the network together.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(
-    draw_architecture(lit={"decoder", "mask"}),
-    alt="The network as boxes from photo and phrase to the mask. The last two are lit: ASPP with "
-    "up-sampling, and the mask.",
-)
+show(draw_architecture(lit={"decoder", "mask"}))
 
 # %% [markdown]
 # ## A kernel with holes
@@ -49,10 +45,9 @@ show(
 #
 # $$y[p] = \sum_{a=-1}^{1} \sum_{b=-1}^{1} w[a, b] \; x[p + r\,(a, b)]$$
 #
-# A tap beyond the border reads 0, the padding. Take a 5 × 5 map, rate 2, and the pixel in the middle. By hand:
+# A tap beyond the border reads the padding, 0. Take a 5 × 5 map, rate 2, and the pixel in the middle. By hand:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import torch
 
 x = torch.arange(25.0).view(5, 5)
@@ -65,7 +60,7 @@ print("the middle pixel becomes", (w * nine).sum().item())
 # %% [markdown]
 # For every pixel at once, shift the padded map nine times and add:
 
-# %%
+# %% tags=["nbval-check-output"]
 import torch.nn.functional as F
 
 
@@ -80,8 +75,6 @@ def atrous(x, w, rate):
     )
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
 by_torch = F.conv2d(x[None, None], w[None, None], padding=2, dilation=2)[0, 0]
 assert torch.equal(atrous(x, w, rate=2), by_torch)
 print(atrous(x, w, rate=2))
@@ -89,18 +82,7 @@ print(atrous(x, w, rate=2))
 # %% [markdown]
 # ## ASPP: five looks at one map
 #
-# A thing may fill one cell or half the grid. ASPP (Chen et al., 2018, whom section 3.4 cites) therefore looks at $G$ in five ways and joins what it saw: each cell alone, 3 × 3 kernels at the rates 6, 12 and 24, and the average of all cells. The paper prints no rates; these are the released code's. Each look is a convolution, a BatchNorm and a ReLU. A last 1 × 1 convolution mixes the 5 × 512 channels back to 512.
-
-# %%
-import inspect
-
-from shnet_lib.model.decoder import ASPP
-
-print(inspect.getsource(ASPP.forward))
-
-
-# %% [markdown]
-# Written out, with the convolutions' own weights:
+# A thing may fill one cell or half the grid. So ASPP (Chen et al., 2018) looks at $G$ in five ways and joins the results: each cell alone, 3 × 3 kernels at the released code's rates 6, 12 and 24, and the average of all cells. Each look is a convolution, a BatchNorm and a ReLU. A last 1 × 1 convolution mixes the 5 × 512 channels back to 512. Written out, with the weights of the library's module:
 
 
 # %%
@@ -125,8 +107,9 @@ def aspp_by_hand(aspp, context):
     return look(aspp.project, torch.cat(looks, dim=1), 1)  # (B, 5C, H, W) -> (B, C, H, W)
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
+from shnet_lib.model.decoder import ASPP
+
 torch.manual_seed(0)
 aspp = ASPP(channels=16, dropout=0.0).eval()
 context = torch.randn(2, 16, 18, 18)  # G, with 16 channels in place of 512
@@ -137,10 +120,9 @@ print("the lesson's ASPP and the library's agree:", tuple(aspp(context).shape))
 # %% [markdown]
 # ## Rate 24 on 18 × 18
 #
-# 24 cells away from any cell of an 18 × 18 grid one is outside of it. Eight of the nine taps then always read zeros. If that is so, the centre weight alone must give the same output:
+# **Predict:** the rates are 6, 12 and 24, and the grid is 18 × 18. For which of the three rates does a 3 × 3 kernel give the same output as its centre weight alone?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for rate, branch in zip(ASPP.rates, aspp.atrous, strict=True):
     weight = branch[0].weight  # (16, 16, 3, 3)
     with torch.no_grad():
@@ -149,20 +131,7 @@ for rate, branch in zip(ASPP.rates, aspp.atrous, strict=True):
     print(f"rate {rate:2}: the same as its centre alone?", torch.allclose(whole, centre, atol=1e-5))
 
 # %% [markdown]
-# So at the paper's grid the rate-24 branch *is* a 1 × 1 convolution, and eight ninths of its 2.4 million weights are only ever multiplied by zeros. How much do the other rates lose, and on other grids? (8 is the grid of this course's preset `quick`, 40 that of the methods the paper compares with, section 4.3.)
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_course.pictures.lesson_05 import taps_inside
-
-print("share of taps that read padding")
-print("grid    rate 6  rate 12  rate 24")
-for grid in (8, 18, 40):
-    shares = [1 - taps_inside(grid, rate).mean() / 9 for rate in ASPP.rates]
-    print(f"{grid:2} x {grid:2} " + "".join(f"{share:8.1%}" for share in shares))
-
-# %% [markdown]
-# Move the slider: from which grid on does a rate see anything beside its own cell? And where? At 18 × 18 and rate 12 it is the cells in the *middle* that see only themselves: both neighbours at distance 12 lie outside.
+# 24 cells away from any cell one is outside an 18 × 18 grid. So at the paper's grid the rate-24 branch *is* a 1 × 1 convolution, and eight ninths of its 2.4 million weights are only ever multiplied by zeros. At rate 12 the cells in the *middle* see only themselves. Move the slider: from which grid on does a rate see more than its own cell?
 
 # %%
 from ipywidgets import IntSlider
@@ -170,19 +139,16 @@ from ipywidgets import IntSlider
 from shnet_course.pictures.lesson_05 import draw_taps
 from shnet_course.widgets import explore
 
-explore(
-    draw_taps,
-    "Three maps of a {grid} by {grid} grid: at each cell, how many of the nine taps at the rates 6, "
-    "12 and 24 fall on the map. The share that reads padding stands above each.".format,
-    grid=IntSlider(18, min=4, max=48, step=2),
-)
+explore(draw_taps, grid=IntSlider(18, min=4, max=48, step=2))
 
 # %% [markdown]
+# **Now you:** [A kernel with holes](../exercises/05_decoder_and_shnet_ex.ipynb), the first exercise of this lesson.
+#
 # ## Up-sampling: first enlarge, then decide
 #
-# After ASPP come 3 × 3 convolutions. Behind each of the first two the map doubles: 18, 36, 72. The last leaves one *logit* a cell: above 0 means "more likely the thing than not". Then a bilinear step enlarges the map to the size at which the network sees the photo.
+# After ASPP come 3 × 3 convolutions. Behind each of the first two the map doubles: 18, 36, 72. The last convolution leaves one *logit* per cell; a logit above 0 means "more likely the thing than not". Then a bilinear step enlarges the map to the size at which the network sees the photo.
 #
-# Does it matter whether one enlarges the soft map and then decides, or decides on the small grid and enlarges the answer? Give both the best map a grid could hold, the share of each cell that the thing covers:
+# **Predict:** does it matter whether one enlarges the soft map and then decides, or decides on the small grid and enlarges the answer? Give both orders the best map that a grid can hold, the share of each cell that the thing covers:
 
 # %%
 from pathlib import Path
@@ -209,16 +175,13 @@ show(
     draw_planes(
         [target, share, enlarged, decided],
         ["target, 128 × 128", "soft map, 16 × 16", "enlarge, then decide", "decide, then enlarge"],
-    ),
-    alt="A mask; its 16 by 16 grey map; the mask from the enlarged grey map, a star with "
-    "blunt tips; the mask decided on the small grid, a heap of squares.",
+    )
 )
 
 # %% [markdown]
 # One picture may flatter. Over 200 masks:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.training.metrics import intersection_and_union, mean_iou
 
 
@@ -236,11 +199,11 @@ for grid in (8, 16, 32):
     print(f"{grid:2} x {grid:2}  {ceiling(grid, 1):13.2f}  {ceiling(grid, 2):12.2f}")
 
 # %% [markdown]
-# Enlarging first is better at every size, by about ten points at 16 × 16 and at 32 × 32. On an 8 × 8 grid, where the median thing of lesson 02 (4 % of the photo) covers two to three cells, both lose nearly half. So a larger map is worth having, and the decoder doubles its map twice *before* it gives its logits; and nothing should be decided before the last step. (These maps are not the last word: trained logits may lie so that the bilinear step brings the edge to a better place.)
+# Enlarging first is better at every size, by about ten points at 16 × 16 and at 32 × 32. On an 8 × 8 grid a typical thing covers two to three cells, and both orders lose nearly half. So a larger map is worth having: the decoder doubles its map twice *before* it gives its logits. And nothing should be decided before the last step.
 #
 # The up-sampling convolution itself is short. By hand, and against the library:
 
-# %%
+# %% tags=["nbval-check-output"]
 from shnet_lib.model.decoder import UpsamplingConvolution
 
 
@@ -253,24 +216,23 @@ def upsample_by_hand(module, context):
     return F.conv2d(context, module.logits.weight, module.logits.bias, padding=1)
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
 upsample = UpsamplingConvolution(16, widths=(16, 16, 16, 8), dropout=0.2).eval()
 with torch.no_grad():
     assert torch.allclose(upsample_by_hand(upsample, context), upsample(context), atol=1e-5)
 print(tuple(context.shape), "->", tuple(upsample(context).shape))
 
 # %% [markdown]
+# **Now you:** [Enlarge, then decide](../exercises/05_decoder_and_shnet_ex.ipynb).
+#
 # ## The loss, on logits
 #
 # Section 3.4 names the *pixel-level binary cross-entropy* between the mask $S$ and the truth $Y$. Written with the logit $z$ of a pixel and its truth $y$:
 #
 # $$\mathrm{BCE}(z, y) = -\,y \log \sigma(z) - (1 - y) \log(1 - \sigma(z)), \qquad \frac{\partial\, \mathrm{BCE}}{\partial z} = \sigma(z) - y$$
 #
-# Look at the gradient: the more wrong the logit, the stronger it is, up to 1. Now let a background pixel ($y = 0$) have the logit 18, a mistake made with great confidence. There are two ways to compute the same formula:
+# Look at the gradient: the more wrong the logit, the stronger the gradient, up to 1. Now let a background pixel ($y = 0$) have the logit 18, a mistake made with great confidence. There are two ways to compute the same formula. **Predict** the gradient of each:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 z, y = torch.tensor(18.0, requires_grad=True), torch.tensor(0.0)
 
 F.binary_cross_entropy(torch.sigmoid(z), y).backward()
@@ -281,7 +243,7 @@ F.binary_cross_entropy_with_logits(z, y).backward()
 print("BCE on logits:     gradient", round(z.grad.item(), 3))
 
 # %% [markdown]
-# Exactly zero. In 32 bits $\sigma(18)$ is rounded to 1. Its slope $\sigma(1 - \sigma)$ is then 0, and the loss learns nothing from its worst mistake. On logits, $\sigma$ and the logarithm are one function and nothing is rounded away. In 16-bit floats the trap opens much earlier:
+# The first gradient is exactly zero. In 32 bits $\sigma(18)$ is rounded to 1. The slope $\sigma(1 - \sigma)$ is then 0, and the loss learns nothing from its worst mistake. On logits, $\sigma$ and the logarithm are one function, so nothing is rounded away. In 16-bit floats the trap opens much earlier:
 
 # %%
 from shnet_course.pictures.lesson_05 import draw_gradients
@@ -291,164 +253,282 @@ logits = torch.linspace(-5, 25, 601)
 
 def gradient(loss, kind):
     z = logits.clone().to(kind).requires_grad_()
-    loss(z, torch.zeros_like(z)).backward()
+    loss(z, torch.zeros_like(z), reduction="sum").backward()
     return z.grad.float().numpy()
 
 
-def released(z, y):
-    return F.binary_cross_entropy(torch.sigmoid(z), y, reduction="sum")
+def sigmoid_first(z, y, reduction):
+    return F.binary_cross_entropy(z.sigmoid(), y, reduction=reduction)
 
 
-def ours(z, y):
-    return F.binary_cross_entropy_with_logits(z, y, reduction="sum")
+curves = {"on logits": gradient(F.binary_cross_entropy_with_logits, torch.float32)}
+curves["sigmoid, then BCE, 32 bits"] = gradient(sigmoid_first, torch.float32)
+curves["sigmoid, then BCE, bfloat16"] = gradient(sigmoid_first, torch.bfloat16)
+show(draw_gradients(logits.numpy(), curves))
+
+# %% [markdown]
+# **Now you:** [The loss on logits](../exercises/05_decoder_and_shnet_ex.ipynb).
+#
+# ## Assemble the network
+#
+# Every part has now been built. Figure 2 puts them in a row. First the parts, each with the lesson it comes from. `first_edition` is a setting of the shipped weights: they were trained before this course put the released code's LeakyReLU behind HCAM.
+
+# %%
+from shnet_lib.model.backbone import build_backbone
+from shnet_lib.model.features import LevelProjection, WordEncoder, onehot_vectors
+from shnet_lib.model.hcam import HCAM
+from shnet_lib.model.sfm import SFM
+
+
+class Parts(torch.nn.Module):
+    def __init__(self, config, vocabulary_size):
+        super().__init__()
+        self.config, C = config, config.channels
+        self.backbone = build_backbone(config.backbone, config.backbone_weights)  # 02
+        levels = self.backbone.level_channels
+        self.projections = torch.nn.ModuleList(LevelProjection(c, C, config.grid) for c in levels)
+        self.word_encoder = WordEncoder(onehot_vectors(vocabulary_size), C, trainable=False)
+        sizes = config.heads, config.sfm_layers, config.sfm_feedforward  # 03
+        self.sfm = SFM("released", C, *sizes)
+        self.fusion = HCAM(C)  # 04
+        self.aspp = ASPP(C, config.aspp_dropout)  # 05
+        self.upsample = UpsamplingConvolution(C, config.decoder_widths, config.decoder_dropout)
+
+
+# %% [markdown]
+# Then what runs through them, one line per arrow of Figure 2:
 
 
 # %%
-curves = {
-    "on logits": gradient(ours, torch.float32),
-    "sigmoid, then BCE, 32 bits": gradient(released, torch.float32),
-    "sigmoid, then BCE, bfloat16": gradient(released, torch.bfloat16),
-}
-show(
-    draw_gradients(logits.numpy(), curves),
-    alt="Gradient against the logit of a background pixel. On logits it rises to 1 and stays. "
-    "Sigmoid first falls to 0 at about 17 in 32 bits, and at about 6 in bfloat16.",
-)
+class MySHNet(Parts):
+    def forward(self, images, words, word_mask):
+        """(B, 3, S, S), (B, T), (B, T) -> mask logits (B, S, S)."""
+        levels = self.backbone(images)  # three (B, C_i, h_i, w_i)
+        visual = [project(level) for project, level in zip(self.projections, levels, strict=True)]
+        word_feats = self.word_encoder(words)  # V three (B, C, H, W), and L (B, T, C)
+        visual, words, _ = self.sfm(visual, word_feats, word_mask)  # f^v and f^l, three each
+        context = self.fusion(visual, words, word_mask)  # G (B, C, H, W)
+        if not self.config.first_edition:
+            context = F.leaky_relu(context)
+        logits = self.upsample(self.aspp(context))  # (B, 1, 4H, 4W)
+        corners = not self.config.first_edition
+        return F.interpolate(
+            logits, self.config.image_size, mode="bilinear", align_corners=corners
+        ).squeeze(1)
+
 
 # %% [markdown]
+# Do the shipped weights fit? `load_state_dict` refuses if one name or one shape differs. **Predict** the difference from the library's network on one scene and one phrase: 0, about $10^{-6}$, or more?
+
+# %% tags=["nbval-check-output"]
+from torchvision.tv_tensors import Image
+
+from shnet_course.pictures.base import photo_of
+from shnet_lib import load_shnet
+from shnet_lib.data.dataset import resize_and_normalize
+
+shipped = load_shnet("../data/weights/shnet_refshapes")
+config, vocabulary = shipped.config.model, shipped.vocabulary
+mine = MySHNet(config, len(vocabulary)).eval()
+print(mine.load_state_dict(shipped.network.state_dict()))
+
+expression = next(e for e in val if e.text == "green square at top")
+photo, phrase = photo_of(expression), expression.text.split()
+pixels = Image(torch.from_numpy(photo.copy()).permute(2, 0, 1))  # (H, W, 3) -> (3, H, W)
+images = resize_and_normalize(config.image_size)(pixels)[None]  # (1, 3, 128, 128)
+words = torch.tensor([vocabulary.encode(expression.text, max_words=25)])  # (1, 4)
+word_mask = torch.ones_like(words, dtype=torch.bool)
+
+# %% tags=["nbval-check-output"]
+batch = {"images": images, "words": words, "word_mask": word_mask}
+batch["image_index"] = torch.tensor([0])  # the phrase belongs to the first image
+with torch.inference_mode():
+    my_logits = mine(images, words, word_mask)
+    difference = (my_logits - shipped.network.eval()(batch)).abs().max().item()
+assert difference == 0
+print("difference from the library's network:", difference)
+
+# %% [markdown]
+# The difference is exactly 0: the same operations on the same numbers in the same order. You have written the network.
+#
+# **Now you:** [The forward pass](../exercises/05_decoder_and_shnet_ex.ipynb), with several expressions per photo.
+#
+# ## One scene, from phrase to mask
+#
+# Follow “green square at top” along the arrows. Take one cell inside the target, and ask after each arrow how alike all other cells are to it. The measure is the cosine between two cells' channels: 1 for the same direction, 0 for nothing in common.
+
+# %%
+from shnet_course.pictures.lesson_05 import draw_cells_alike
+
+share = F.adaptive_avg_pool2d(torch.tensor(expression.mask())[None].float(), config.grid)[0]
+y, x = divmod(int(share.argmax()), config.grid)  # the cell that the target fills most
+
+
+def alike(features):
+    """(1, C, H, W) -> the cosine of each cell with cell (y, x), (H, W)."""
+    return F.cosine_similarity(features[0], features[0, :, y, x, None, None], dim=0).numpy()
+
+
+with torch.inference_mode():
+    levels = mine.backbone(images)
+    visual = [project(level) for project, level in zip(mine.projections, levels, strict=True)]
+before = {f"$V_{i}$": alike(level) for i, level in zip((2, 3, 4), visual, strict=True)}
+show(draw_cells_alike(photo, before, (y, x)))
+
+# %% [markdown]
+# **Image to levels.** The image has not heard the phrase yet. At every level the other green thing is most like ours, at level 4 as good as the same (0.99): the features say *what*, not *which one*.
+#
+# **Phrase to words.** The LSTM reads from left to right, so each word knows the words before it. How alike are the four?
+
+# %%
+from shnet_course.pictures.lesson_05 import draw_words_alike
+
+with torch.inference_mode():
+    word_feats = mine.word_encoder(words)  # (1, T, C)
+directions = F.normalize(word_feats[0], dim=-1)
+show(draw_words_alike(phrase, (directions @ directions.T).numpy()))
+
+# %% [markdown]
+# **Both to SFM.** The 256 cells and the 4 words become one sequence of 260 tokens. Here is one row of the attention at level 4, layer 1: what our cell takes from all tokens, averaged over the heads.
+
+# %%
+from shnet_course.pictures.lesson_03 import draw_attention_of
+
+with torch.inference_mode():
+    fused, fused_words, attention = mine.sfm(visual, word_feats, word_mask, return_attention=True)
+attention = [[layer[0] for layer in level] for level in attention]  # without the batch
+row = draw_attention_of(photo, attention, phrase, token=y * config.grid + x, level=4, layer=1)
+row.set_label("What the cell in the green square takes at level 4, layer 1: most from the words.")
+show(row)
+
+# %% [markdown]
+# The cell gives two thirds of its attention to four words, “square” and “green” first. If all tokens were equal, the words would get 1.5 %. What has that done to the cells?
+
+# %%
+after = {f"$f^v_{i}$": alike(level) for i, level in zip((2, 3, 4), fused, strict=True)}
+show(draw_cells_alike(photo, after, (y, x)))
+
+# %% [markdown]
+# After SFM the target stands apart from the other green thing, most clearly at level 4. The cells now say *which one*.
+#
+# **To HCAM.** Six gates decide what each level takes from the other two. Of each the channel that varies most:
+
+# %%
+from shnet_course.pictures.lesson_05 import draw_gates
+from shnet_lib.model.features import average_words
+from shnet_lib.model.hcam import OTHERS
+
+gates = {}
+with torch.inference_mode():
+    sentences = [average_words(level, word_mask) for level in fused_words]
+    for i, others in OTHERS.items():
+        maps = mine.fusion.affinity[i](fused[i], [sentences[j] for j in others])
+        gates |= {(i + 2, j + 2): m[0].numpy() for j, m in zip(others, maps, strict=True)}
+show(draw_gates(gates))
+
+# %% [markdown]
+# **To the context, and to the mask.** Three levels become the one map $G$. ASPP and the up-sampling convolution turn $G$ into 64 × 64 logits. The bilinear step enlarges the logits, and only then 0 decides.
+
+# %%
+from shnet_course.pictures.lesson_05 import draw_last_steps
+
+with torch.inference_mode():
+    context = mine.fusion(fused, fused_words, word_mask)  # G (1, C, H, W)
+    logits = mine.upsample(mine.aspp(context))[0, 0]  # (4H, 4W)
+steps = {"$V_4$": before["$V_4$"], "$f^v_4$": after["$f^v_4$"], "$G$": alike(context)}
+show(draw_cells_alike(photo, steps, (y, x)))
+mask = my_logits[0] > 0  # (128, 128)
+show(draw_last_steps(photo, logits.numpy(), mask.numpy(), expression.mask(), expression.text))
+
+# %% [markdown]
+# Change the phrase where `words` is made, say to “heart at bottom”, and run again: which pictures change, and which cannot?
+#
 # ## The whole network, traced
 #
-# Every part has now been built. `SHNet.forward` calls them in the order of Figure 2:
+# Figure 2 has no shapes. A *forward hook* is a function that PyTorch calls after a module ran. `trace_shapes` hangs one on each part and writes the shapes down. The batch has 2 photos with 5 expressions of 6 words. The network has the paper's size; it lies on PyTorch's `meta` device, where tensors have shapes but no numbers.
 
 # %%
-from shnet_lib.model.shnet import SHNet
-
-source = inspect.getsource(SHNet.forward)
-print(source[source.index("image_index, word_mask") :])
-
-# %% [markdown]
-# What runs along the arrows? A *forward hook* is a function that PyTorch calls after a module ran, with its inputs and outputs. `trace_shapes` hangs one on each part, runs a batch and writes the shapes down. The batch: 2 photos with 5 expressions of at most 6 words. The network: the paper's size with ResNet-101, on PyTorch's `meta` device, where tensors have shapes and no numbers, so that nothing has to be computed.
-
-# %%
-# NBVAL_CHECK_OUTPUT
 from shnet_course.measure.trace import trace_shapes, weightless
+from shnet_course.pictures.lesson_05 import draw_trace
 from shnet_lib.model.shnet import ModelConfig
 
 paper = ModelConfig(backbone="resnet101")
-rows = trace_shapes(*weightless(paper, images=2, expressions=5, words=6))
-for row in rows[:6]:
-    print(f"{row.part:14} {row.kind:16} -> {row.outputs[0]}")
-
-# %%
-from shnet_course.pictures.lesson_05 import draw_trace
-
-show(
-    draw_trace(rows),
-    alt="Figure 2 with shapes. Photos 2x3x320x320 go through the backbone to three levels, each is "
-    "projected to 512x18x18; words 5x6 become 5x6x512; SFM and HCAM join them to 5x512x18x18; ASPP "
-    "keeps that; the up-sampling convolution gives 5x1x72x72, the last step 5x320x320.",
-)
+show(draw_trace(trace_shapes(*weightless(paper, images=2, expressions=5, words=6))))
 
 # %% [markdown]
-# Read it from the left. The backbone and the three projections run on the 2 *photos*. From SFM on everything runs on the 5 *expressions*: `image_index` has given each one its photo. In SFM pixels and words make the one sequence of lesson 03, $18 \cdot 18 + 6 = 330$ tokens. This is the architecture diagram with its shapes read off a run, so that they cannot be out of date.
-#
-# The same function traces a real batch through a real network. And the rows of Table 2 are other settings of the same `ModelConfig`:
-
-# %%
-from shnet_course.pictures.lesson_05 import draw_variant
-from shnet_lib.model.shnet import TABLE_2
-
-explore(
-    draw_variant, "The network of the row {row} of Table 2, with its shapes.".format, row=[*TABLE_2]
-)
+# Read it from the left. The backbone and the three projections run on the 2 *photos*. From SFM on everything runs on the 5 *expressions*: `image_index` has given each one its photo. In SFM pixels and words make the one sequence of lesson 03, $18 \cdot 18 + 6 = 330$ tokens.
 
 # %% [markdown]
 # ## What it costs
 #
-# `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP); a GFLOP is a billion. Of the 4.7 million numbers of `word_encoder`, 3.0 million are the vectors of 10,000 words: GloVe initialises them (section 4.2).
+# `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP). **Predict:** which part has the most trained parameters, and which does the most work?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_course.measure.trace import count_flops
 from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
 parameters = count_parameters(PAPER, PAPER_WORDS)
 flops = count_flops(paper)
-print("part           trained M  frozen M   GFLOP")
-for (part, trained, frozen), (_, operations) in zip(parameters, flops, strict=True):
-    print(f"{part:13} {trained / 1e6:10.1f} {frozen / 1e6:9.1f} {operations / 1e9:7.1f}")
+_, trained, frozen = parameters[-1]
+print(f"trained {trained / 1e6:.1f} M, frozen {frozen / 1e6:.1f} M, {flops[-1][1] / 1e9:.1f} GFLOP")
 
-# %%
 from shnet_course.pictures.lesson_05 import draw_cost
 
 cost = [(p[0], p[1] / 1e6, f[1] / 1e9) for p, f in zip(parameters[:-1], flops[:-1], strict=True)]
-show(
-    draw_cost(cost),
-    alt="Bars a part. Trained parameters: HCAM 21.2 million, projections 16.5, ASPP 8.9, "
-    "up-sampling 8.3, words 4.7, SFM 2.6, backbone none. Operations: backbone 32, up-sampling 23, "
-    "projections 11, HCAM 9, SFM 8, ASPP 6 GFLOP.",
-)
+names = {"fusion": "HCAM", "sfm": "SFM", "aspp": "ASPP", "upsample": "up-sampling"}
+show(draw_cost([(names.get(part, part.replace("_", " ")), *rest) for part, *rest in cost]))
 
 # %% [markdown]
-# 62.2 million parameters are trained. (The released code trains 59.2 million, since it never trains the word vectors; its option for a wider feed-forward network in SFM, 512 in place of 256, makes them 59.8 million.) The two modules that the paper proposes, SFM and HCAM (`fusion`), are two fifths of them and a fifth of the work. Of what is trained, the decoder (`aspp` and `upsample`) does the most, since its last convolutions run at 72 × 72 cells. The paper gives it one sentence.
+# 62.2 million parameters are trained, the same number everywhere in this course. The two modules that the paper proposes, SFM and HCAM, are two fifths of them and a fifth of the work. Of what is trained, the decoder does the most work, because its last convolutions run at 72 × 72 cells. The paper gives the decoder one sentence.
 #
-# Two parts would do more if they were written as one would first write them. HCAM, as Eq. 2 is printed: six convolutions over $[f^v_i; f^l_j]$, each with 1024 channels in, and one over three stacked levels. The library computes the visual half once for both $j$ and the sentence half on nine cells (lesson 04). Up-sampling, with each map doubled and then convolved: the library mixes channels before it doubles the map (`ConvolveDoubled`). The differences:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-cells, taps, C = 18 * 18, 9, 512
-as_printed = 2 * cells * taps * (6 * (2 * C) * C + (3 * C) * C)
-print(f"HCAM as printed {as_printed / 1e9:.1f} GFLOP, here {dict(flops)['fusion'] / 1e9:.1f}")
-
-doubled = C * C + 4 * C * C + 16 * (C * C + C * 256 + 256)  # at 18, 36 and 72 cells a side
-as_written = 2 * cells * taps * doubled
-here = dict(flops)["upsample"]
-print(f"up-sampling as written {as_written / 1e9:.1f} GFLOP, here {here / 1e9:.1f}")
-
-# %% [markdown]
+# <details><summary><b>Aside:</b> other counts that you may meet</summary>
+#
+# The released code trains 59.2 million, because it leaves the word vectors alone; its option for a wider feed-forward network in SFM makes them 59.8 million.
+#
+# </details>
+#
+# <details><summary><b>Aside:</b> where the library saves operations</summary>
+#
+# As Eq. 2 is printed, HCAM takes 22.9 GFLOP. The library computes the visual half once for both $j$ (lesson 04): 9.4. Doubling each map and then convolving it takes 44.4 GFLOP; `ConvolveDoubled` mixes the channels first: 23.0. Tests compare the outputs.
+#
+# </details>
+#
 # ## What the paper does not say
 #
-# **How wide the decoder is.** Section 4.4 calls it "ASPP + ConvUpsample". The released code has a small `ConvUpsample` (512-256-256-1), commented out, and runs a larger one (512-512-512-256-1). This course runs the larger. What the choice costs:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from dataclasses import replace
-
-for widths in ((512, 512, 512, 256), (512, 256, 256)):
-    config = replace(paper, decoder_widths=widths)
-    trained = {part: n for part, n, _ in count_parameters(config, PAPER_WORDS)}["upsample"]
-    print(widths, f"{trained / 1e6:.1f} M, {dict(count_flops(config))['upsample'] / 1e9:.1f} GFLOP")
-
-# %% [markdown]
-# **Where the loss is taken.** The released code applies a sigmoid, then BCE, at 56 × 56 or 160 × 160 pixels, against a mask that is resized bilinearly and then taken > 0. Lesson 07 measures what that does. This course has BCE on logits, at the network's input size, against the nearest pixel of the mask.
+# A proven pyramid and no decision before the last step are still sound. A reader has to choose three things:
 #
-# **That a batch of one expression cannot train.** ASPP's average leaves a single number a channel and expression. BatchNorm over a batch of one then has no variance:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-try:
-    ASPP(channels=16, dropout=0.0).train()(context[:1])
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# **Which corners meet.** The two doublings in the decoder align the corners of the maps (`align_corners=True`, the released code's choice); so does its last step, from 4H x 4W to the size of the mask, and ours. Resizing the photo aligned the middles of pixels, as the printed form's last step does here. Mixing the two up shifts the mask. How far, on a ramp of 8 cells enlarged to 16?
-
-# %%
-# NBVAL_CHECK_OUTPUT
-ramp = torch.arange(8.0)[None, None]
-corners = F.interpolate(ramp, scale_factor=2, mode="linear", align_corners=True)
-middles = F.interpolate(ramp, scale_factor=2, mode="linear", align_corners=False)
-print(f"at most {(corners - middles).abs().max():.2f} cells apart, at the border")
+# | open in the paper | the released code | this course |
+# |---|---|---|
+# | width of the decoder | 512-512-512-256-1 (a smaller one is commented out) | the same; 512-256-256-1 would have 4.1 M parameters and 4.7 GFLOP |
+# | where the loss is taken | sigmoid, then BCE, at 56 × 56 or 160 × 160, against a dilated mask | BCE on logits, at the input size, against the nearest pixel |
+# | which corners meet when a map is enlarged | those of the maps | the same; mixing two ways shifts the border by up to 0.22 cells |
+#
+# ## Five questions
+#
+# 1. Why is ASPP's rate 24 useful on a 40 × 40 grid and not on 18 × 18?
+# 2. A colleague thresholds the small logits and then enlarges the result. What does it cost?
+# 3. With sigmoid, then BCE, wrong pixels at logit 20 stay wrong. Why?
+# 4. Two green things were alike before SFM and different after it. Which part of the network brought in the phrase?
+# 5. Why does the network run the backbone on images and SFM on expressions?
+#
+# <details><summary>Answers</summary>
+#
+# 1. On 18 × 18 eight of its nine taps always read padding. On 40 × 40 that falls to 64 % of all taps.
+# 2. About ten points of IoU: the soft edge is lost before it is used.
+# 3. In 32 bits the sigmoid of 20 is 1, so its slope is 0, and these pixels send no gradient.
+# 4. SFM: until then no cell had taken anything from a word.
+# 5. Several expressions describe one image; it is computed once.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
 # - ASPP came from nine shifted maps, and agreed with the library's. At 18 × 18 its rate-24 branch was a 1 × 1 convolution, and rate 12 read padding with seven taps of ten.
 # - Enlarging before deciding was better on every grid, by ten points at 16 × 16.
-# - Sigmoid and then BCE had the gradient 0 at logit 18; BCE on logits had 1.
-# - Hooks wrote down the shapes of a run, and the architecture diagram was drawn from them.
-# - 62.2 million parameters are trained; the decoder does the most work.
+# - Sigmoid, then BCE, had the gradient 0 at logit 18; BCE on logits had 1.
+# - You wrote the network of Figure 2. The shipped weights gave the library's logits, difference 0, and one scene went from phrase to mask.
+# - Hooks wrote down the shapes of a run: 62.2 million parameters are trained, and of the trained parts the decoder does the most work.
 #
 # Practise: [the exercises of this lesson](../exercises/05_decoder_and_shnet_ex.ipynb).
 #

@@ -64,4 +64,6 @@ def draw_architecture(lit: Collection[str]) -> Figure:
         ax.add_patch(arrow)
     ax.set(xlim=(0, 100), ylim=(0, 30))
     ax.set_axis_off()
+    names = ", ".join(name for name in BOXES if name in lit) or "none"
+    figure.set_label(f"The network as boxes from photo and phrase to the mask; lit: {names}.")
     return figure

@@ -1,14 +1,16 @@
-"""Pictures of lesson 04: small maps by hand, gates over a photo, and six ways to fuse levels."""
+"""Pictures of lesson 04: small maps by hand, Figure 3, and gates over scenes.
+
+Each figure's label says in words what it shows.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
-from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET
+from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, grid_of
 
 LEVEL_COLOURS = {2: PALETTE[4], 3: PALETTE[0], 4: PALETTE[2]}  # the same in every picture
 
@@ -29,37 +31,11 @@ def draw_maps(maps: Mapping[str, np.ndarray], signs: Sequence[str]) -> Figure:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.text(1.11, 0.5, sign, transform=ax.transAxes, ha="center", va="center", fontsize=15)
-    return figure
-
-
-def draw_nine_values(nine: np.ndarray, large: np.ndarray) -> Figure:
-    """One output channel of a convolution over a tiled vector: a 3 x 3 grid, and a larger one.
-
-    `nine` (3, 3) and `large` (H, W). A cell of the large grid shows the number of the small one's
-    cell whose value it has.
-
-    Raises:
-        ValueError: a cell of the large grid has a value that the small one does not.
-    """
-    distance = np.abs(large[..., None] - nine.flatten())
-    if distance.min(-1).max() > 1e-5:
-        raise ValueError("the large grid has a value that none of the nine is")
-    which = distance.argmin(-1)
-    figure = Figure(figsize=(7.6, 3.7), layout="constrained", dpi=100)
-    left, right = figure.subplots(1, 2)
-    largest = float(np.abs(nine).max())
-    for ax, values in ((left, nine), (right, large)):
-        image = ax.imshow(values, cmap=SIGNED, vmin=-largest, vmax=largest)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    for number, (y, x) in enumerate(np.ndindex(3, 3), start=1):
-        text = f"{number}\n{nine[y, x]:.2f}"
-        left.text(x, y, text, ha="center", va="center", fontsize=11)
-    for (y, x), number in np.ndenumerate(which):
-        right.text(x, y, str(number + 1), ha="center", va="center", fontsize=9)
-    left.set_title("convolved on a 3 x 3 grid", fontsize=11)
-    right.set_title(f"convolved on the {large.shape[0]} x {large.shape[1]} grid", fontsize=11)
-    figure.colorbar(image, ax=[left, right], shrink=0.8).ax.tick_params(labelsize=9)
+    told = "; ".join(
+        f"{name} {', '.join(f'{value:.2f}' for value in values.flatten())}"
+        for name, values in maps.items()
+    )
+    figure.set_label(f"Small maps in a row, joined by {' '.join(signs)}: {told}.")
     return figure
 
 
@@ -72,14 +48,13 @@ def draw_affinity(
     """
     shown = {f"mean of {len(affinity)} channels": affinity.mean(0)}
     shown |= {f"channel {channel}": affinity[channel] for channel in channels}
-    figure = Figure(figsize=(10, 2.4), layout="constrained", dpi=100)
-    first, *axes = figure.subplots(1, 1 + len(shown))
+    figure, (first, *axes) = grid_of(1 + len(shown), 3, cell=2.7)
     first.imshow(photo)
-    first.set_title("photo", fontsize=10)
+    first.set_title("scene", fontsize=11)
     first.set_axis_off()
     for ax, (name, values) in zip(axes, shown.items(), strict=True):
         image = ax.imshow(values, cmap=AMOUNT, vmin=0, vmax=1)
-        ax.set_title(name, fontsize=10)
+        ax.set_title(name, fontsize=11)
         ax.set_xticks([])
         ax.set_yticks([])
     figure.colorbar(image, ax=axes, shrink=0.8, label="gate").ax.tick_params(labelsize=9)
@@ -96,20 +71,14 @@ def draw_affinity_of(
     """
     affinity = affinities[pair]
     title = f"Λ$_{{{pair[0]}{pair[1]}}}$: what level {pair[0]} lets in of level {pair[1]}"
-    return draw_affinity(photo, affinity, most_varied(affinity), title)
-
-
-def describe_affinity_of(
-    photo: np.ndarray, affinities: Mapping[tuple[int, int], np.ndarray], pair: tuple[int, int]
-) -> str:
-    """The same in words, for those who cannot see it."""
-    affinity = affinities[pair]
+    channels = most_varied(affinity)
+    figure = draw_affinity(photo, affinity, channels, title)
     mean = affinity.mean(0)
-    channels = ", ".join(str(channel) for channel in most_varied(affinity))
-    return (
+    figure.set_label(
         f"The affinity of levels {pair[0]} and {pair[1]}: averaged over its channels it runs from "
-        f"{mean.min():.2f} to {mean.max():.2f}; channels {channels} vary most over the grid."
+        f"{mean.min():.2f} to {mean.max():.2f}; channels {', '.join(map(str, channels))} vary most."
     )
+    return figure
 
 
 def most_varied(affinity: np.ndarray, count: int = 4) -> list[int]:
@@ -121,9 +90,9 @@ def most_varied(affinity: np.ndarray, count: int = 4) -> list[int]:
 def draw_inside_outside(
     inside: Mapping[str, Sequence[float]], outside: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """How open gates stand in the target and elsewhere: a dot a phrase, a column a pair of levels.
+    """How open gates stand in the target and elsewhere: a dot per phrase, a column per pair.
 
-    Both map a column's name to one number a phrase, in the same order.
+    Both map a column's name to one number per phrase, in the same order.
     """
     figure = Figure(figsize=(9, 3.3), layout="constrained", dpi=100)
     ax = figure.subplots()
@@ -146,159 +115,158 @@ def draw_inside_outside(
     ax.legend(fontsize=10, ncols=3, loc="upper right")
     ax.grid(alpha=0.3, axis="y")
     ax.spines[["top", "right"]].set_visible(False)
+    told = ", ".join(f"{n} {np.mean(inside[n]) - np.mean(outside[n]):+.2f}" for n in inside)
+    figure.set_label(f"Mean gate, a dot per phrase. In the target minus elsewhere: {told}.")
     return figure
 
 
-# --- the diagrams of Tables 2 and 4 ---------------------------------------------------------------
+def draw_channel(
+    scenes: Sequence[tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], name: str
+) -> Figure:
+    """One channel of a gate in several scenes, a column each: the scene, then the gate per phrase.
 
-
-@dataclass(frozen=True)
-class Diagram:
-    """Boxes by name: (label, x, y, width) in a picture of 100 x 60; and arrows between them."""
-
-    title: str
-    says: str
-    boxes: Mapping[str, tuple[str, float, float, float]]
-    arrows: Sequence[tuple[str, str]]
-
-
-HEIGHT = 10  # of a box
-_LEVELS = {
-    "2": ("$f^v_2$", 8, 10, 11),
-    "3": ("$f^v_3$", 8, 30, 11),
-    "4": ("$f^v_4$", 8, 50, 11),
-}
-
-DIAGRAMS = {
-    "hcam": Diagram(
-        "HCAM (the paper, Figure 3)",
-        "each level takes from the other two,\nthrough a gate that their sentence opens",
-        _LEVELS
-        | {
-            "a2": ("+ Λ$_{23}$∘$f^v_3$ + Λ$_{24}$∘$f^v_4$", 42, 10, 40),
-            "a3": ("+ Λ$_{32}$∘$f^v_2$ + Λ$_{34}$∘$f^v_4$", 42, 30, 40),
-            "a4": ("+ Λ$_{42}$∘$f^v_2$ + Λ$_{43}$∘$f^v_3$", 42, 50, 40),
-            "conv": ("Conv3D", 76, 30, 16),
-            "out": ("G", 94, 30, 8),
-        },
-        [("2", "a2"), ("3", "a3"), ("4", "a4")]
-        + [("a2", "conv"), ("a3", "conv"), ("a4", "conv"), ("conv", "out")],
-    ),
-    "conv3d": Diagram(
-        "Conv3D (Table 2, row 5)",
-        "stack the levels, one 3 x 3 x 3 kernel;\nHCAM without the exchange",
-        _LEVELS | {"conv": ("Conv3D", 52, 30, 18), "out": ("G", 92, 30, 9)},
-        [("2", "conv"), ("3", "conv"), ("4", "conv"), ("conv", "out")],
-    ),
-    "convlstm": Diagram(
-        "ConvLSTM (Table 2, row 4)",
-        "the levels one after the other;\nthe last state is the answer",
-        _LEVELS
-        | {
-            "l2": ("ConvLSTM", 40, 10, 22),
-            "l3": ("ConvLSTM", 40, 30, 22),
-            "l4": ("ConvLSTM", 40, 50, 22),
-            "out": ("G", 92, 50, 9),
-        },
-        [("2", "l2"), ("3", "l3"), ("4", "l4"), ("l2", "l3"), ("l3", "l4"), ("l4", "out")],
-    ),
-    "mgate": Diagram(
-        "MGATE (Table 4)",
-        "each level's own gates decide how much\nof the other two's memory it takes",
-        _LEVELS
-        | {
-            "m2": ("gates of 2: memory of 3, 4", 43, 10, 44),
-            "m3": ("gates of 3: memory of 2, 4", 43, 30, 44),
-            "m4": ("gates of 4: memory of 2, 3", 43, 50, 44),
-            "sum": ("+", 78, 30, 8),
-            "out": ("G", 93, 30, 9),
-        },
-        [("2", "m2"), ("3", "m3"), ("4", "m4")]
-        + [("m2", "sum"), ("m3", "sum"), ("m4", "sum"), ("sum", "out")],
-    ),
-    "tgfe": Diagram(
-        "TGFE (Table 4)",
-        "a level and the sentence make one vector;\nit gates what the others send. Twice",
-        _LEVELS
-        | {
-            "r2": ("+ gate$_2$∘(3, 4)", 33, 10, 24),
-            "r3": ("+ gate$_3$∘(2, 4)", 33, 30, 24),
-            "r4": ("+ gate$_4$∘(2, 3)", 33, 50, 24),
-            "s2": ("+ gate$_2$∘(3, 4)", 63, 10, 24),
-            "s3": ("+ gate$_3$∘(2, 4)", 63, 30, 24),
-            "s4": ("+ gate$_4$∘(2, 3)", 63, 50, 24),
-            "sum": ("+", 83, 30, 6),
-            "out": ("G", 95, 30, 8),
-        },
-        [("2", "r2"), ("3", "r3"), ("4", "r4"), ("r2", "s2"), ("r3", "s3"), ("r4", "s4")]
-        + [("s2", "sum"), ("s3", "sum"), ("s4", "sum"), ("sum", "out")],
-    ),
-    "gbfm": Diagram(
-        "GBFM (Table 4)",
-        "gate(a, b): what a passes on to b;\nfrom both ends at once",
-        _LEVELS
-        | {
-            "d43": ("gate(4, 3)", 35, 50, 20),
-            "d32": ("gate(3, 2)", 35, 36.5, 20),
-            "u34": ("gate(3, 4)", 35, 23.5, 20),
-            "u23": ("gate(2, 3)", 35, 10, 20),
-            "down": ("gate", 60, 43, 12),
-            "up": ("gate", 60, 17, 12),
-            "sum": ("+, conv", 79, 30, 15),
-            "out": ("G", 95, 30, 8),
-        },
-        [("4", "d43"), ("3", "d43"), ("3", "d32"), ("2", "d32"), ("3", "u34"), ("4", "u34")]
-        + [("2", "u23"), ("3", "u23"), ("d43", "down"), ("d32", "down"), ("u23", "up")]
-        + [("u34", "up"), ("down", "sum"), ("up", "sum"), ("sum", "out")],
-    ),
-}
-
-
-def draw_fusions(names: Sequence[str]) -> Figure:
-    """Diagrams of ways to make one map of three levels; `names` as in model.fusion's FUSIONS.
-
-    KeyError where there is no such diagram.
+    Of each scene its photo (H, W, 3), the target (H, W) of the first phrase, and phrase -> gate
+    (h, w). The target is outlined in blue in every picture.
     """
-    diagrams = [DIAGRAMS[name] for name in names]
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(5 * columns, 3.3 * rows), layout="constrained", dpi=100)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, diagram in zip(axes.flat, diagrams, strict=False):
-        _draw_diagram(ax, diagram)
+    rows = 1 + max(len(gates) for _, _, gates in scenes)
+    size = (2.5 * len(scenes) + 0.6, 2.75 * rows)
+    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    columns = figure.subplots(rows, len(scenes), squeeze=False).T
+    told = []
+    for axes, (photo, target, gates) in zip(columns, scenes, strict=True):
+        axes[0].imshow(photo)
+        height, width = target.shape
+        for ax, (phrase, gate) in zip(axes[1:], gates.items(), strict=False):
+            box = (-0.5, width - 0.5, height - 0.5, -0.5)
+            image = ax.imshow(gate, cmap=AMOUNT, vmin=0, vmax=1, extent=box)
+            ax.set_title(f"“{phrase}”", fontsize=11, wrap=True)
+            inside = _on_grid(target, gate.shape)
+            told.append(f"“{phrase}” {gate[inside].mean():.2f} in, {gate[~inside].mean():.2f} out")
+        for ax in axes:
+            ax.contour(target, levels=[0.5], colors="white", linewidths=3.5)
+            ax.contour(target, levels=[0.5], colors=PALETTE[5], linewidths=2)
+            ax.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=columns[:, 1:].ravel().tolist(), shrink=0.6, label="gate")
+    figure.suptitle(name, fontsize=12)
+    figure.set_label(f"{name} in {len(scenes)} scenes; mean gate in the target: {'; '.join(told)}.")
     return figure
 
 
-def _draw_diagram(ax: Axes, diagram: Diagram) -> None:
-    for name, (label, x, y, width) in diagram.boxes.items():
-        level = name in ("2", "3", "4")
-        box = FancyBboxPatch(
-            (x - width / 2, y - HEIGHT / 2),
-            width,
-            HEIGHT,
-            boxstyle="round,pad=0,rounding_size=1.5",
-            facecolor=LEVEL_COLOURS[int(name)] if level else "0.95",
-            alpha=0.35 if level else 1,
-            edgecolor="0.4",
+def _on_grid(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask (H, W) at the middles of the cells of a grid: (h, w) bool."""
+    rows, columns = (
+        ((np.arange(cells) + 0.5) * pixels / cells).astype(int)
+        for cells, pixels in zip(shape, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+# --- Figure 3 -------------------------------------------------------------------------------------
+
+
+def draw_figure_3() -> Figure:
+    """Figure 3 of the paper: above how one affinity comes about, below what is done with them.
+
+    Level 2 asks with the sentence of level 4, in the levels' colours.
+    """
+    figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=110)
+    ax = figure.subplots()
+    ax.set(xlim=(0, 100), ylim=(-3, 56), aspect="equal")
+    ax.set_axis_off()
+    asking, asked, third = (LEVEL_COLOURS[level] for level in (2, 4, 3))
+
+    # Eq. 2: words -> average -> tile; join with the pixels -> convolution -> sigmoid
+    for number in range(4):
+        ax.add_patch(Rectangle((3 + 2.4 * number, 42), 1.6, 8, facecolor=asked, edgecolor="0.2"))
+    _write(ax, 7.5, 39.6, "words of level 4\n$f^l_4$: T × C")
+    _join(ax, (14, 46), (21, 46), "average")
+    ax.add_patch(Rectangle((21.6, 42), 1.6, 8, facecolor=asked, edgecolor="0.2"))
+    _write(ax, 22.5, 39.6, "sentence\nC")
+    _join(ax, (24.2, 46), (31, 46), "tile")
+    _stack(ax, 32, 42.5, asked, "C × H × W", label_y=39.6)
+    _stack(ax, 32, 27, asking, "pixels of level 2\n$f^v_2$: C × H × W", label_y=24)
+    _join(ax, (43, 46), (49.5, 41))
+    _join(ax, (43, 31), (49.5, 36))
+    _write(ax, 48.5, 46, "join")
+    _stack(ax, 50.5, 38, asked, "")
+    _stack(ax, 50.5, 33.5, asking, "2C × H × W", label_y=30.5)
+    _join(ax, (61, 38.5), (65, 38.5))
+    _box(ax, 65, 34, 13, 9, "convolution\n3 × 3, from\n2C to C")
+    _join(ax, (78, 38.5), (81, 38.5))
+    ax.add_patch(Circle((83.4, 38.5), 2.4, facecolor="0.95", edgecolor="0.2"))
+    _write(ax, 83.4, 39.7, "σ", size=14)
+    _join(ax, (85.8, 38.5), (88.5, 38.5))
+    _stack(ax, 89, 35, "0.75", "the gate $Λ_{24}$\nC × H × W", label_y=32)
+
+    # Eq. 3: products, sum, convolution over depth
+    ax.plot([0, 100], [19, 19], color="0.8", linewidth=1)
+    y = 3
+    _stack(ax, 2, y, asking, "$f^v_2$", label_y=0)
+    _write(ax, 14.5, y + 5, "+", size=16)
+    _stack(ax, 17, y, "0.75", "$Λ_{24}$", label_y=0)
+    _write(ax, 29, y + 5, "∘", size=16)
+    _stack(ax, 31, y, asked, "$f^v_4$", label_y=0)
+    _write(ax, 43, y + 5, "+", size=16)
+    _stack(ax, 45, y, "0.75", "$Λ_{23}$", label_y=0)
+    _write(ax, 57, y + 5, "∘", size=16)
+    _stack(ax, 59, y, third, "$f^v_3$", label_y=0)
+    _join(ax, (69.5, y + 4), (72.5, y + 4))
+    for number, colour in enumerate((asking, third, asked)):
+        ax.add_patch(
+            Rectangle((73, y - 0.5 + 3.2 * number), 6, 2.6, facecolor=colour, edgecolor="0.2")
         )
-        ax.add_patch(box)
-        ax.text(x, y, label, ha="center", va="center", fontsize=10)
-    for start, end in diagram.arrows:
-        ax.add_patch(_arrow(diagram.boxes[start], diagram.boxes[end]))
-    ax.set(xlim=(0, 100), ylim=(2, 72))
-    ax.set_title(diagram.title, fontsize=11, fontweight="bold")
-    ax.text(50, 72, diagram.says, ha="center", va="top", fontsize=10)
+        _write(ax, 76, y + 2 + 3.2 * number, f"$g_{number + 2}$")
+    _join(ax, (79.2, y + 4), (82, y + 4))
+    _box(ax, 82, y - 0.5, 9, 9, "Conv3D")
+    _join(ax, (91, y + 4), (93, y + 4))
+    _box(ax, 93, y + 0.5, 6, 7, "G")
+    _write(ax, 1, 55.5, "Equation 2: one gate", size=12, left=True)
+    _write(ax, 1, 18, "Equation 3: the exchange, then one map of three", size=12, left=True)
+    figure.set_label(
+        "Figure 3 redrawn. Above: the words of level 4 are averaged to one sentence vector, tiled "
+        "over the grid, joined with the pixels of level 2, convolved, and put through a sigmoid: "
+        "the gate Λ24. Below: level 2 plus gate times level 4 plus gate times level 3 is g2; a "
+        "Conv3D makes one map G of g2, g3 and g4."
+    )
+    return figure
 
 
-def _arrow(start: tuple, end: tuple) -> FancyArrowPatch:
-    """From side to side; from top to bottom where one box stands above the other."""
-    _, x, y, width = start
-    _, end_x, end_y, end_width = end
-    if x == end_x:
-        step = HEIGHT / 2 if end_y > y else -HEIGHT / 2
-        places = (x, y + step), (end_x, end_y - step)
-    else:
-        places = (x + width / 2, y), (end_x - end_width / 2, end_y)
-    return FancyArrowPatch(*places, arrowstyle="-|>", mutation_scale=10, color="0.35", shrinkA=0)
+def _stack(
+    ax: Axes, x: float, y: float, colour: str, label: str, label_y: float | None = None
+) -> None:
+    """Channels as planes one behind the other, each a small grid; about 10 wide and 9 high."""
+    for plane in (2, 1, 0):
+        corner = x + 1.3 * plane, y + 1.1 * plane
+        ax.add_patch(Rectangle(corner, 7, 6.5, facecolor=colour, edgecolor="0.2"))
+        if plane == 0:
+            for step in (1, 2):
+                ax.plot([x, x + 7], [y + 6.5 * step / 3] * 2, color="0.2", linewidth=0.6)
+                ax.plot([x + 7 * step / 3] * 2, [y, y + 6.5], color="0.2", linewidth=0.6)
+    if label:
+        _write(ax, x + 4.8, y - 0.6 if label_y is None else label_y + 1.8, label)
+
+
+def _box(ax: Axes, x: float, y: float, width: float, height: float, label: str) -> None:
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=1",
+            facecolor="0.95",
+            edgecolor="0.2",
+        )  # fmt: skip
+    )
+    ax.text(x + width / 2, y + height / 2, label, ha="center", va="center", fontsize=10.5)
+
+
+def _join(ax: Axes, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:
+    arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=arrow)
+    if label:
+        ax.text((start[0] + end[0]) / 2, start[1] + 0.8, label, ha="center", fontsize=10.5)
+
+
+def _write(ax: Axes, x: float, y: float, text: str, size: float = 10.5, left: bool = False) -> None:
+    """Text that hangs from (x, y)."""
+    ax.text(x, y, text, ha="left" if left else "center", va="top", fontsize=size)

@@ -1,13 +1,17 @@
-"""Pictures of lesson 05: the kernel's taps, up-sampling, gradients, the network and its cost."""
+"""Pictures of lesson 05: taps, up-sampling, gradients, a scene's way through the network, cost.
 
-from collections.abc import Sequence
+Each figure's label says in words what it shows.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from shnet_course.measure.trace import Flow, Shape, trace_shapes, weightless
-from shnet_course.pictures.base import PALETTE, grid_of
+from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, draw_mask, grid_of, iou_of
 from shnet_lib.model.shnet import TABLE_2, ModelConfig
 
 ASPP_RATES = (6, 12, 24)
@@ -36,6 +40,11 @@ def draw_taps(grid: int) -> Figure:
     axes[0].set_ylabel("row", fontsize=10)
     bar = figure.colorbar(image, ax=axes, ticks=range(0, 10, 3), shrink=0.8)
     bar.set_label("taps on the map, of 9", fontsize=10)
+    shares = [f"{1 - taps_inside(grid, rate).mean() / 9:.0%} at rate {rate}" for rate in ASPP_RATES]
+    figure.set_label(
+        f"Three maps of a {grid} by {grid} grid: at each cell, how many of the nine taps fall on "
+        f"the map. Padding is read by {', '.join(shares)}."
+    )
     return figure
 
 
@@ -46,6 +55,7 @@ def draw_planes(planes: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
         ax.imshow(plane, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         ax.set_title(title, fontsize=10)
         ax.set_axis_off()
+    figure.set_label(f"Maps from dark (0) to light (1), side by side: {'; '.join(titles)}.")
     return figure
 
 
@@ -62,6 +72,106 @@ def draw_gradients(logits: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(curves), fontsize=9)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
+    ends = "; ".join(
+        f"{name}, at most {gradient.max():.2f} and {gradient[-1]:.2f} at logit {logits[-1]:g}"
+        for name, gradient in curves.items()
+    )
+    figure.set_label(f"The gradient against the logit of a background pixel: {ends}.")
+    return figure
+
+
+# --- one scene, from phrase to mask ---------------------------------------------------------------
+
+
+def draw_words_alike(words: Sequence[str], alike: np.ndarray) -> Figure:
+    """How alike the features of a phrase's words are: cosines (T, T), with their numbers."""
+    side = 1.6 + 0.75 * len(words)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained", dpi=100)
+    ax = figure.subplots()
+    image = ax.imshow(alike, cmap=SIGNED, vmin=-1, vmax=1)
+    for (row, column), value in np.ndenumerate(alike):
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11)
+    ax.set_xticks(range(len(words)), words, fontsize=11)
+    ax.set_yticks(range(len(words)), words, fontsize=11)
+    figure.colorbar(image, ax=ax, shrink=0.8, label="cosine")
+    apart = alike + 2 * np.eye(len(words))
+    first, second = np.unravel_index(apart.argmin(), apart.shape)
+    figure.set_label(
+        f"The cosine of each pair of the words {', '.join(words)}. Least alike are "
+        f"{words[first]} and {words[second]}, {alike[first, second]:.2f}."
+    )
+    return figure
+
+
+def draw_cells_alike(
+    photo: np.ndarray, maps: Mapping[str, np.ndarray], cell: tuple[int, int]
+) -> Figure:
+    """How alike all cells of a grid are to one `cell` (y, x), framed: a cosine for each, (H, W).
+
+    One picture per entry of `maps`, beside the photo (H, W, 3).
+    """
+    figure = Figure(figsize=(2.5 * (1 + len(maps)), 2.9), layout="constrained", dpi=110)
+    first, *axes = figure.subplots(1, 1 + len(maps))
+    height, width = photo.shape[:2]
+    rows, columns = next(iter(maps.values())).shape
+    first.imshow(photo)
+    first.set_title("scene, and the cell", fontsize=11)
+    _frame(first, cell, height / rows, width / columns)
+    for ax, (title, values) in zip(axes, maps.items(), strict=True):
+        image = ax.imshow(values, cmap=SIGNED, vmin=-1, vmax=1)
+        ax.set_title(title, fontsize=11)
+        _frame(ax, cell, 1, 1)
+    for ax in (first, *axes):
+        ax.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes, shrink=0.8, label="cosine")
+    told = "; ".join(f"{title}: {(values > 0.5).sum()} cells" for title, values in maps.items())
+    figure.set_label(
+        f"The scene with a frame around cell {tuple(cell)}, and maps of how alike every cell is to "
+        f"it. With a cosine above 0.5: {told}."
+    )
+    return figure
+
+
+def _frame(ax: Axes, cell: tuple[int, int], height: float, width: float) -> None:
+    y, x = cell
+    corner = (x * width - 0.5, y * height - 0.5)
+    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=PALETTE[5], linewidth=2.5))
+
+
+def draw_gates(gates: Mapping[tuple[int, int], np.ndarray]) -> Figure:
+    """Of each affinity Lambda_ij (C, H, W), by (i, j): the channel that varies most."""
+    figure, axes = grid_of(len(gates), 3, cell=2.7)
+    told = []
+    for ax, ((i, j), affinity) in zip(axes, gates.items(), strict=True):
+        channel = int(affinity.reshape(len(affinity), -1).var(-1).argmax())
+        image = ax.imshow(affinity[channel], cmap=AMOUNT, vmin=0, vmax=1)
+        ax.set_title(f"Λ$_{{{i}{j}}}$, channel {channel}", fontsize=11)
+        ax.set(xticks=[], yticks=[])
+        values = affinity[channel]
+        told.append(f"Λ{i}{j} channel {channel} from {values.min():.2f} to {values.max():.2f}")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="gate: 0 shut, 1 open")
+    figure.set_label(f"Six gates over the grid, one channel each: {'; '.join(told)}.")
+    return figure
+
+
+def draw_last_steps(
+    photo: np.ndarray, logits: np.ndarray, mask: np.ndarray, target: np.ndarray, phrase: str
+) -> Figure:
+    """Logits on the decoder's grid; the mask (orange) and the target (blue) over the scene."""
+    figure = Figure(figsize=(9, 3.9), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
+    largest = float(np.abs(logits).max())
+    image = left.imshow(logits, cmap=SIGNED, vmin=-largest, vmax=largest)
+    height, width = logits.shape
+    left.set_title(f"logits, {height} × {width}", fontsize=11)
+    left.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=left, shrink=0.8, label="logit: above 0 is marked")
+    iou = iou_of(mask, target)
+    draw_mask(right, photo, f"“{phrase}”: IoU {iou:.2f}", target, mask)
+    figure.set_label(
+        f"The logits on {height} by {width} cells, from {logits.min():.0f} to {logits.max():.0f}, "
+        f"and the mask for “{phrase}”: {mask.mean():.1%} of the scene, IoU {iou:.2f}."
+    )
     return figure
 
 
@@ -173,6 +283,8 @@ def draw_trace(rows: Sequence[Flow]) -> Figure:
     arrow((left("mask_logits"), 4), (6, 4), flow["mask_logits"].outputs)
     for x, y, label in ((0, 34.5, "images"), (12, 12.5, "words"), (6, 0.5, "mask_logits")):
         ax.text(x, y, label, fontsize=10, weight="bold", ha="left")
+    parts = "; ".join(f"{row.part} {shape_text(row.outputs[:1])}" for row in rows)
+    figure.set_label(f"Figure 2 as boxes and arrows; the shapes that leave each part: {parts}.")
     return figure
 
 
@@ -190,7 +302,7 @@ def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:
     """Of each part, in the order of Figure 2: millions of trained parameters, and GFLOP."""
     names = [name for name, _, _ in rows]
     figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=100)
-    titles = ("trained parameters, millions", "GFLOP an image and expression")
+    titles = ("trained parameters, millions", "GFLOP per scene and expression")
     for column, (ax, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
         values = [row[1 + column] for row in rows]
         bars = ax.barh(names, values, color=PALETTE[column])
@@ -200,4 +312,6 @@ def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=10)
+    told = "; ".join(f"{name} {size:.1f} and {work:.1f}" for name, size, work in rows)
+    figure.set_label(f"Bars per part, trained parameters in millions and GFLOP: {told}.")
     return figure

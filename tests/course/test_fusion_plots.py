@@ -1,21 +1,18 @@
-"""Lesson 04's pictures: the numbers they are given, and diagrams that agree with the modules."""
+"""Lesson 04's pictures: the numbers they are given, and every step of Figure 3."""
 
 import numpy as np
 import pytest
-import torch
+from matplotlib.text import Text
 
 from shnet_course.pictures.lesson_04 import (
-    DIAGRAMS,
-    describe_affinity_of,
     draw_affinity_of,
-    draw_fusions,
+    draw_channel,
+    draw_figure_3,
     draw_inside_outside,
     draw_maps,
-    draw_nine_values,
     most_varied,
 )
-from shnet_lib.model.fusion import FUSIONS
-from shnet_lib.model.hcam import OTHERS, convolve_tiled
+from shnet_lib.model.hcam import OTHERS
 
 
 def titled(figure) -> dict:
@@ -31,30 +28,6 @@ def test_maps_show_their_numbers_in_order():
     assert {ax.images[0].norm.vmin for ax in (first, second)} == {-4.0}
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 7), (3, 3)])
-def test_each_cell_has_the_number_of_its_value(height, width):
-    torch.manual_seed(0)
-    sentence, kernel = torch.randn(1, 5), torch.randn(1, 5, 3, 3)
-    nine = convolve_tiled(sentence, kernel, 3, 3)[0, 0].numpy()
-    large = convolve_tiled(sentence, kernel, height, width)[0, 0].numpy()
-    _, right, *_ = draw_nine_values(nine, large).axes
-    numbers = [int(text.get_text()) for text in right.texts]
-
-    def third(place, length):
-        return 0 if place == 0 else 2 if place == length - 1 else 1
-
-    expected = [
-        1 + 3 * third(y, height) + third(x, width) for y in range(height) for x in range(width)
-    ]
-    assert numbers == expected
-
-
-def test_a_value_that_is_none_of_the_nine_is_refused():
-    nine = np.arange(9.0).reshape(3, 3)
-    with pytest.raises(ValueError, match="none of the nine"):
-        draw_nine_values(nine, np.full((4, 4), 8.5))
-
-
 def test_a_pair_of_levels_chooses_the_affinity():
     random = np.random.default_rng(0)
     pairs = [(i + 2, j + 2) for i, others in OTHERS.items() for j in others]
@@ -63,7 +36,7 @@ def test_a_pair_of_levels_chooses_the_affinity():
     for pair, affinity in affinities.items():
         figure = draw_affinity_of(photo, affinities, pair)
         shown = titled(figure)
-        assert np.array_equal(shown["photo"].images[0].get_array(), photo)
+        assert np.array_equal(shown["scene"].images[0].get_array(), photo)
         mean = shown["mean of 6 channels"].images[0].get_array()
         assert np.allclose(mean, sum(affinity) / 6)
         for channel in most_varied(affinity):
@@ -71,7 +44,7 @@ def test_a_pair_of_levels_chooses_the_affinity():
             assert np.array_equal(single.get_array(), affinity[channel])
             assert (single.norm.vmin, single.norm.vmax) == (0, 1)
         assert f"{{{pair[0]}{pair[1]}}}" in figure.get_suptitle()
-        said = describe_affinity_of(photo, affinities, pair)
+        said = figure.get_label()
         assert f"levels {pair[0]} and {pair[1]}" in said
         assert f"{sum(affinity).min() / 6:.2f} to {sum(affinity).max() / 6:.2f}" in said
 
@@ -95,42 +68,33 @@ def test_a_dot_a_phrase_in_the_target_and_elsewhere():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("affinity", "mean gate")
 
 
-# ---------------------------------------------------------------- diagrams
+def test_a_channel_is_drawn_under_each_phrase_with_the_target_outlined():
+    target = np.zeros((8, 8), bool)
+    target[:4, :4] = True
+    gate = np.array([[0.9, 0.1], [0.1, 0.1]])
+    scene = np.zeros((8, 8, 3), np.uint8), target, {"this": gate, "that": 1 - gate}
+    figure = draw_channel([scene, scene], "channel 5")
+    shown = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in shown] == ["“this”", "“this”", "“that”", "“that”"]
+    assert np.array_equal(shown[0].images[0].get_array(), gate)
+    assert np.array_equal(shown[2].images[0].get_array(), 1 - gate)
+    assert figure.get_suptitle() == "channel 5"
+    assert "“this” 0.90 in, 0.10 out; “that” 0.10 in, 0.90 out" in figure.get_label()
 
 
-def test_every_fusion_of_the_tables_has_its_diagram():
-    assert set(DIAGRAMS) == set(FUSIONS) - {"none"}
-    figure = draw_fusions(list(DIAGRAMS))
-    assert [ax.get_title() for ax in figure.axes] == [d.title for d in DIAGRAMS.values()]
+def test_figure_3_has_every_step_from_the_words_to_the_context():
+    figure = draw_figure_3()
+    (ax,) = figure.axes
+    texts = " ".join(text.get_text() for text in ax.texts)
+    for step in ("average", "tile", "join", "convolution", "σ", "Λ_{24}", "∘", "Conv3D", "G"):
+        assert step in texts, step
+    assert "averaged" in figure.get_label() and "sigmoid" in figure.get_label()
 
 
-@pytest.mark.parametrize("name", DIAGRAMS)
-def test_every_level_reaches_the_result_and_no_box_hangs_loose(name):
-    diagram = DIAGRAMS[name]
-    assert {end for arrow in diagram.arrows for end in arrow} == set(diagram.boxes)
-    (ax,) = draw_fusions([name]).axes
-    labels = [text.get_text() for text in ax.texts]
-    assert labels == [box[0] for box in diagram.boxes.values()] + [diagram.says]
-    for level in "234":
-        reached, before = {level}, set()
-        while reached != before:
-            before = set(reached)
-            reached |= {end for start, end in diagram.arrows if start in before}
-        assert "out" in reached, level
-
-
-@pytest.mark.parametrize("name", DIAGRAMS)
-def test_no_two_boxes_overlap_and_all_stand_in_the_picture(name):
-    (ax,) = draw_fusions([name]).axes
-    boxes = [
-        (patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
-        for patch in ax.patches
-        if hasattr(patch, "get_x")
-    ]
-    assert len(boxes) == len(DIAGRAMS[name].boxes)
-    for n, (x, y, width, height) in enumerate(boxes):
-        assert x >= 0 and x + width <= 100
-        for x2, y2, width2, height2 in boxes[:n]:
-            apart_x = x + width <= x2 or x2 + width2 <= x
-            apart_y = y + height <= y2 or y2 + height2 <= y
-            assert apart_x or apart_y
+def test_no_text_of_figure_3_stands_on_another():
+    figure = draw_figure_3()
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [(t.get_text(), Text.get_window_extent(t)) for t in ax.texts if t.get_text()]
+    for n, (text, box) in enumerate(boxes):
+        assert not [other for other, beside in boxes[:n] if box.overlaps(beside)], text

@@ -8,12 +8,16 @@ from torch.nn import functional as F
 from shnet_course.measure.trace import trace_shapes, weightless
 from shnet_course.pictures.lesson_05 import (
     ASPP_RATES,
+    draw_cells_alike,
     draw_cost,
+    draw_gates,
     draw_gradients,
+    draw_last_steps,
     draw_planes,
     draw_taps,
     draw_trace,
     draw_variant,
+    draw_words_alike,
     shape_text,
     taps_inside,
 )
@@ -107,3 +111,58 @@ def test_costs_are_the_bars():
     assert [bar.get_width() for bar in left.patches] == [1.5, 2.5]
     assert [bar.get_width() for bar in right.patches] == [3.0, 4.0]
     assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
+
+
+# --- one scene, from phrase to mask ---------------------------------------------------------------
+
+
+def test_cells_alike_are_drawn_beside_the_scene_with_the_cell_framed():
+    photo = np.zeros((32, 64, 3), np.uint8)
+    maps = {"V": np.linspace(-1, 1, 16).reshape(4, 4), "G": np.eye(4)}
+    figure = draw_cells_alike(photo, maps, (1, 2))
+    scene, *axes = figure.axes[:3]
+    frames = [ax.patches[-1].get_bbox().bounds for ax in (scene, *axes)]
+    assert frames == [(31.5, 7.5, 16, 8), (1.5, 0.5, 1, 1), (1.5, 0.5, 1, 1)]  # x, y, width, height
+    for ax, (title, values) in zip(axes, maps.items(), strict=True):
+        assert ax.get_title() == title and np.array_equal(ax.images[0].get_array(), values)
+        assert ax.images[0].get_clim() == (-1, 1)
+    assert "cell (1, 2)" in figure.get_label() and "V: 4 cells; G: 4 cells" in figure.get_label()
+
+
+def test_words_alike_name_the_pair_that_is_least_alike():
+    alike = np.array([[1, 0.5, -0.25], [0.5, 1, 0], [-0.25, 0, 1]])
+    figure = draw_words_alike(["a", "b", "c"], alike)
+    assert [text.get_text() for text in figure.axes[0].texts][:3] == ["1.00", "0.50", "-0.25"]
+    assert "Least alike are a and c, -0.25" in figure.get_label()
+
+
+def test_a_gate_is_shown_by_the_channel_that_varies_most():
+    affinity = np.stack([np.full((2, 2), 0.9), np.array([[0.1, 0.8], [0.5, 0.5]])])
+    figure = draw_gates({(2, 4): affinity})
+    assert np.array_equal(figure.axes[0].images[0].get_array(), affinity[1])
+    assert "Λ24 channel 1 from 0.10 to 0.80" in figure.get_label()
+
+
+def test_the_last_steps_show_logits_and_the_iou_of_the_mask():
+    logits = np.array([[-8.0, 2.0], [1.0, -3.0]])
+    mask, target = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    mask[:2], target[:1] = True, True
+    figure = draw_last_steps(np.zeros((4, 4, 3), np.uint8), logits, mask, target, "top row")
+    left, right, _ = figure.axes
+    assert np.array_equal(left.images[0].get_array(), logits)
+    assert left.images[0].get_clim() == (-8, 8) and right.get_title() == "“top row”: IoU 0.50"
+    assert "50.0% of the scene" in figure.get_label()
+
+
+@pytest.mark.parametrize(
+    "figure, words",
+    [
+        (draw_taps(8), "75% at rate 6"),
+        (draw_planes([np.eye(2)], ["a star"]), "a star"),
+        (draw_gradients(np.arange(3.0), {"b": np.array([0, 1, 0.5])}), "b, at most 1.00 and 0.50"),
+        (draw_variant("SHNet"), "mask_logits 2×320×320"),
+        (draw_cost([("ASPP", 1.5, 3.0)]), "ASPP 1.5 and 3.0"),
+    ],
+)
+def test_a_picture_says_in_words_what_it_shows(figure, words):
+    assert words in figure.get_label()
