@@ -28,7 +28,7 @@
 # - look at its best, its middling and its worst answers, and draw a conclusion;
 # - find the checkpoint, and use it on a phrase of your own.
 #
-# The same notebook trains on RefShapes, which is generated, and on the real data sets. Only the parameters below differ. What is stored here is the run that `make train` starts without any settings: the preset `quick` on RefShapes. `make train` runs this notebook from the command line:
+# The same notebook trains on RefShapes, which is generated, and on the real data sets. Only the parameters below differ. Stored here is the preset `smoke`, a run of 20 steps: it shows every cell at work, and a network that marks nothing yet. `make train` runs this notebook from the command line, with the preset `quick` and its 4,000 steps:
 #
 # ```
 # make train
@@ -97,7 +97,7 @@ resume = False  # True: go on with the run in run_folder
 settings = ""  # "name=value name=value"
 
 # %% [markdown]
-# Every setting has a source. The paper states some, its authors' released code has others, and a few we had to choose. Settings that this network does not read are left out.
+# At the paper's size, every setting has a source. The paper states some, its authors' released code has others, and a few we had to choose. Settings that this network does not read are left out.
 
 # %%
 import shlex

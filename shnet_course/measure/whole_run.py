@@ -20,7 +20,8 @@ from shnet_lib.training.evaluate import Evaluation
 from shnet_lib.training.fit import FitResult
 
 README, DEFAULT = "released code, README", "released code, default"
-OURS = "not stated: ours"
+OURS, MACHINE = "not stated: ours", "the machine's"
+NO_VALUE = (OURS, MACHINE)
 # Where each setting stands, in the order in which the paper speaks of them.
 SOURCES = {
     "model.image_size": "section 4.2",
@@ -54,7 +55,7 @@ SOURCES = {
     "accumulate": OURS,
     "expressions_per_image": OURS,
     "evaluate_every": OURS,
-    "workers": "the machine's",
+    "workers": MACHINE,
     "seed": OURS,
 }
 NO_TEXT = ("preset", "dataset", "train_split", "val_split", "model.first_edition")
@@ -69,9 +70,10 @@ def every_setting(config: TrainConfig) -> dict[str, Any]:
 
 
 def settings_table(config: TrainConfig) -> Table:
-    """What a run is made of, the paper's value, and where it stands; in bold what differs from it.
+    """What a run is made of, its value in the preset `unc-320`, and where that one comes from.
 
-    Left out is what this network does not read, and what nobody set.
+    Values that differ are set in bold. Left out is what this network does not read, and what nobody
+    set.
     """
     own, paper = every_setting(config), every_setting(configure("unc-320"))
     usual = every_setting(TrainConfig(model=ModelConfig(), steps=1))
@@ -86,12 +88,13 @@ def settings_table(config: TrainConfig) -> Table:
         if name in no_use or own[name] is None:
             continue
         source = SOURCES.get(name, OURS)
-        printed = source.startswith("section") and not source.endswith("file")
-        if printed and own[name] != paper[name]:
+        given = source not in NO_VALUE and not source.endswith("file")
+        if given and own[name] != paper[name]:
             marked.add(len(rows))
-        rows.append((name, _text(own[name]), _text(paper[name]) if printed else "", source))
-    note = f"Preset {config.preset}, data set {config.dataset}; bold: not the paper's value."
-    return Table(("setting", "this run", "the paper", "source"), rows, note, frozenset(marked))
+        rows.append((name, _text(own[name]), _text(paper[name]) if given else "", source))
+    note = f"Preset {config.preset}, data set {config.dataset}; bold: not as at the paper's size."
+    head = ("setting", "this run", "at the paper's size", "its source")
+    return Table(head, rows, note, frozenset(marked))
 
 
 def _text(value: Any) -> str:

@@ -72,6 +72,8 @@ def test_settings_are_told_with_their_values(preset):
     marked = {table.rows[number][0] for number in table.marked}
     assert ("batch_size" in marked) == (config.batch_size != 50)
     assert ("learning_rate" in marked) == (config.learning_rate != 1.2e-4)
+    assert ("model.channels" in marked) == (config.model.channels != 512)
+    assert told["model.channels"][2:] == ("512", "released code") and told["seed"][2] == ""
 
 
 def test_what_is_not_read_is_left_out_and_what_was_set_is_told():
