@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 06b · Training on a GPU
 #
-# *Section 4.2, implementation details · 30 minutes to read, SECONDS seconds to run on two CPU cores*
+# *Section 4.2, implementation details · 30 minutes to read, 1 minute to run on two CPU cores*
 #
 # **You need to know** the training loop of lesson 06. You need no GPU: every cell runs on a CPU, and uses a GPU where there is one.
 #
@@ -32,7 +32,7 @@
 #
 # The CPU (the *host*) reads photos and runs Python. The GPU (the *device*) multiplies. A step is fast if the device always has work, and if its memory holds the batch. Both can fail without any error.
 #
-# The network is the small one of lesson 06, on scenes of 64 x 64 pixels. Every step below starts from the same weights and sees the same batches of 32, so that the losses can be compared.
+# The network is the small one of lesson 06, on scenes of 64 x 64 pixels. Every step below starts from the same weights and sees the same batches of 16, so that the losses can be compared.
 
 # %%
 import torch
@@ -46,13 +46,13 @@ from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.training.config import configure
 
-config = configure("quick", batch_size=32, **{"model.image_size": 64})
+config = configure("quick", batch_size=16, **{"model.image_size": 64})
 train_all = read_expressions("../data/refshapes", "refshapes-unc", "train")
-photos = set(sorted({expression.image_path for expression in train_all})[:200])
+photos = set(sorted({expression.image_path for expression in train_all})[:60])
 expressions = [e for e in train_all if e.image_path in photos]
 vocabulary = Vocabulary.from_texts(expression.text for expression in expressions)
 dataset = ReferringDataset(expressions, vocabulary, image_size=64)
-STEPS = 12
+STEPS = 6
 
 # %%
 from dataclasses import replace
@@ -105,7 +105,7 @@ def train(network, batches):
 
 
 # %% [markdown]
-# A GPU is sent its work and returns at once. So a clock that does not wait for it measures nothing: `measure_training` calls `torch.cuda.synchronize()` first. It leaves out three steps to warm up, and reads the peak from `torch.cuda.max_memory_allocated()`. On a CPU it adds up tensors.
+# A GPU is sent its work and returns at once. So a clock that does not wait for it measures nothing: `measure_training` calls `torch.cuda.synchronize()` first. It leaves out two steps to warm up, and reads the peak from `torch.cuda.max_memory_allocated()`. On a CPU it adds up tensors.
 
 # %%
 from shnet_course.measure.training import as_table, measure_training
@@ -338,7 +338,7 @@ by_name = {row["step"]: row for row in rows}
 assert abs(by_name["6b recompute"]["last loss"] - by_name["4 bf16"]["last loss"]) < 1e-2
 
 # %% [markdown]
-# Recomputing changes nothing but time and memory. Accumulating changes the loss a little: BatchNorm sees 16 expressions at a time instead of 32.
+# Recomputing changes nothing but time and memory. Accumulating changes the loss a little: BatchNorm sees 8 expressions at a time instead of 16.
 #
 # ## Which card takes how much?
 #
@@ -393,7 +393,7 @@ def train_saving(network, batches, checkpoint, accumulate=1):
         losses.append(gradient_of(network, shares))
         optimizer.step()
         optimizer.zero_grad()
-        if len(losses) % 6 == 0:  # NEW: written under another name, renamed when it is whole
+        if len(losses) % 3 == 0:  # NEW: written under another name, renamed when it is whole
             states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(states | {"losses": losses}, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
@@ -415,8 +415,8 @@ measure("7 checkpoints", train_with_checkpoints, make_loader(batches_of()))
 # %%
 with TemporaryDirectory() as folder:
     checkpoint = Path(folder) / "last.pt"
-    train_saving(new_network(), islice(make_loader(batches_of()), 6), checkpoint)  # the power fails
-    resumed = train_saving(new_network(), make_loader(batches_of(first=6)), checkpoint)
+    train_saving(new_network(), islice(make_loader(batches_of()), 3), checkpoint)  # the power fails
+    resumed = train_saving(new_network(), make_loader(batches_of(first=3)), checkpoint)
 apart = abs(resumed[-1] - rows[-1]["last loss"])
 print(f"{len(resumed)} losses; the last one differs from an uninterrupted run's by {apart:.1e}")
 assert apart < (1e-2 if device == "cuda" else 1e-9)  # a GPU may add in another order
@@ -441,7 +441,7 @@ counts = torch.stack(counts).tolist()  # one wait per batch, not one per express
 print("unions:", [union for _, union in counts])
 
 # %%
-val = read_expressions("../data/refshapes", "refshapes-unc", "val")[:200]
+val = read_expressions("../data/refshapes", "refshapes-unc", "val")[:100]
 val_set = ReferringDataset(val, vocabulary, 64, evaluation=True)
 network = new_network()
 for size in (1, 50):

@@ -12,7 +12,7 @@ from torch import nn
 
 from shnet_course.measure.memory import MIB, PeakBytes
 
-WARM_UP = 3  # steps that are not timed: the first ones make AdamW's averages and choose kernels
+WARM_UP = 2  # steps that are not timed: the first ones make AdamW's averages and choose kernels
 ASIDE = 1.0  # GiB of a card for CUDA itself and for what lies unused between tensors
 COLUMNS = {"samples/s": ".0f", "ms/step": ".1f", "peak MiB": ".0f", "last loss": ".4f"}
 # An H100's dense bf16 and the share of it that large networks reach; GFLOP of an expression at the
