@@ -333,7 +333,7 @@ maps = dict(zip(words, from_pixels, strict=True))
 show(draw_word_maps(photo, target, maps, "level 4, layer 3: what each word takes from the pixels"))
 
 # %% [markdown]
-# In layer 1 pixels listen to “green” and “square” much more than to “at”. In the last layer all four words take about half of what they take from the one thing that the phrase means, even the word “at”. By then a word no longer stands for itself. Look at single rows yourself: `token` counts the pixels row by row, and the words come last. Level 2 is less tidy.
+# In layer 1 the target's pixels listen most to “square”, the lower half of the scene listens to “top”, and “at” gets little. In layer 3 all four words take about half of what they take from the one thing that the phrase means, even the word “at”. By then a word no longer stands for itself. Look at single rows yourself; the words are the last four tokens. Level 2 is less tidy.
 
 # %%
 from functools import partial
@@ -489,7 +489,7 @@ for name in ("printed", "released"):
 #
 # 1. Which block of the map answers “which pixels is this word about?”
 # 2. A row of the map sums to 1. What follows for a pixel that listens more to words?
-# 3. Why does a query need a layer of its own?
+# 3. Why does a query need its own layer?
 # 4. The same four words on 40 x 40 in place of 18 x 18: what happens to their share before training?
 # 5. Why can a network of the printed form hardly tell its pixels apart at the start?
 #
