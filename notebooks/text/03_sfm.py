@@ -23,7 +23,7 @@
 #
 # - compute attention over six tokens by hand, and let one token learn what to ask;
 # - type SFM for a whole batch, load trained weights into it, and find it equal to the library's;
-# - show that padding changes no logit, and what a network without positions cannot know;
+# - show that padding changes no pixel, and what a network without positions cannot know;
 # - look at what a trained SFM takes from where, and in which layer the words come in;
 # - tell Eq. 1 as printed from what the authors' code runs, and say what attention costs.
 
