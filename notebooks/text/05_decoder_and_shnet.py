@@ -437,7 +437,7 @@ mask = my_logits[0] > 0  # (128, 128)
 show(draw_last_steps(photo, logits.numpy(), mask.numpy(), expression.mask(), expression.text))
 
 # %% [markdown]
-# Change the phrase where `words` is made, say to “heart at bottom”, and run again: which pictures change, and which cannot?
+# In $G$ the target's cells agree with one another. Change the phrase where `words` is made, and run again: which pictures cannot change?
 #
 # ## The whole network, traced
 #
