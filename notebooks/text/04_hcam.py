@@ -205,7 +205,7 @@ class MyHCAM(nn.Module):  # Figure 3
 
 
 # %% [markdown]
-# Is this the library's? Take the shipped network, which has learnt RefShapes. Load its HCAM into yours, and give both what SFM made of a scene and a phrase (`look_inside` keeps it).
+# Is this the library's? Load the HCAM of the shipped network into yours, and give both what SFM made of a scene and a phrase (`look_inside` keeps it).
 
 # %% tags=["nbval-check-output"]
 from pathlib import Path
@@ -277,7 +277,7 @@ for name, printed in tables.items():
 #
 # ## What trained gates do
 #
-# `affinities_inside` gives the six affinities of the shipped network for a scene and a phrase. Choose a pair of levels, and type a phrase of your own. You see the gates averaged over their channels, then the four channels that vary most.
+# `affinities_inside` gives the six affinities of the shipped network for a scene and a phrase. Choose a pair of levels, and type a phrase. You see the mean over the channels, then the four channels that vary most.
 
 # %%
 from shnet_course.measure.inside import affinities_inside
@@ -328,7 +328,7 @@ outside = {pair: [float(means[pair][1].mean()) for means in measured] for pair i
 show(draw_inside_outside(inside, outside))
 
 # %% [markdown]
-# Averaged over channels, hardly: the gates stand about half open everywhere. So the mean of an affinity is no map of the referent. Its channels differ, though. Is there one that opens, or shuts, at targets? The best of 384 channels may look good by chance. So choose the channel on one half of the phrases, and test it on the other.
+# Averaged over channels, hardly: the gates stand about half open everywhere. The channels differ, though. Is there one that opens, or shuts, at targets? The best of 384 channels may look good by chance. So choose the channel on one half of the phrases, and test it on the other.
 
 # %%
 half = len(measured) // 2
@@ -379,7 +379,7 @@ for asked in kept[half:]:
 show(draw_channel(scenes, f"{pair}, channel {channel}"))
 
 # %% [markdown]
-# The outline is the target of the upper phrase. Does each scene bear out the numbers? Lesson 09 holds all gates at 0, at a half and at 1, and measures what the answers lose.
+# The outline is the target of the upper phrase. The gate *shuts* at what is asked for: ask for “orange heart”, and it shuts at the heart. Under “second hoop from top” it shuts nearly everywhere. Lesson 09 holds all gates at 0, at a half and at 1, and measures what the answers lose.
 
 # %% [markdown]
 # ## What the paper does not say

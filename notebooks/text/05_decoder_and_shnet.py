@@ -271,7 +271,7 @@ show(draw_gradients(logits.numpy(), curves))
 #
 # ## Assemble the network
 #
-# Every part has now been built. Figure 2 puts them in a row. First the parts, each with the lesson it comes from. `first_edition` is a setting of the shipped weights: they were trained before this course put the released code's LeakyReLU behind HCAM.
+# Every part has now been built. Figure 2 puts them in a row. First come the parts, each with the lesson it comes from, then what runs through them. `first_edition` is a setting of the shipped weights: they were trained before this course put the released code's LeakyReLU behind HCAM.
 
 # %%
 from shnet_lib.model.backbone import build_backbone
@@ -295,14 +295,10 @@ class Parts(torch.nn.Module):
         self.upsample = UpsamplingConvolution(C, config.decoder_widths, config.decoder_dropout)
 
 
-# %% [markdown]
-# Then what runs through them, one line per arrow of Figure 2:
-
-
 # %%
 class MySHNet(Parts):
     def forward(self, images, words, word_mask):
-        """(B, 3, S, S), (B, T), (B, T) -> mask logits (B, S, S)."""
+        """Figure 2, one line per arrow: (B, 3, S, S), (B, T), (B, T) -> mask logits (B, S, S)."""
         levels = self.backbone(images)  # three (B, C_i, h_i, w_i)
         visual = [project(level) for project, level in zip(self.projections, levels, strict=True)]
         word_feats = self.word_encoder(words)  # V three (B, C, H, W), and L (B, T, C)
@@ -441,7 +437,7 @@ mask = my_logits[0] > 0  # (128, 128)
 show(draw_last_steps(photo, logits.numpy(), mask.numpy(), expression.mask(), expression.text))
 
 # %% [markdown]
-# Change the phrase where `words` is made, say to “heart at bottom”, and run again: which pictures change, and which cannot?
+# In $G$ the target's cells agree with one another. Change the phrase where `words` is made, and run again: which pictures cannot change?
 #
 # ## The whole network, traced
 #

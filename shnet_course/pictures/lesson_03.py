@@ -1,10 +1,13 @@
-"""Pictures of lesson 03: one sequence of pixels and words, its attention, positions and memory."""
+"""Pictures of lesson 03: one sequence of pixels and words, its attention, positions and memory.
+
+Each figure's label says in words what it shows; of one token's attention, `describe_attention_of`.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -56,6 +59,10 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     ax.set_title("one sequence: the pixels row by row, then the words", fontsize=11)
     for ax in spaces.values():
         ax.set_axis_off()
+    figure.set_label(
+        f"A scene cut into {grid * grid} pixels and a phrase of {len(words)} words, then all "
+        f"{count} in one row."
+    )
     return figure
 
 
@@ -63,7 +70,7 @@ def draw_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]) -> Figur
     """A small attention map (N, N) with its numbers and a frame around each of its four blocks.
 
     A row asks, a column is asked. The first `pixels` of the N tokens are pixels, the rest words;
-    `names` has one a token.
+    `names` has one per token.
     """
     count = len(weights)
     words = count - pixels
@@ -98,36 +105,80 @@ def draw_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]) -> Figur
     ax.set_ylabel("asks (query)", fontsize=11)
     ax.spines[:].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10, title="asks-is asked")
+    sizes = ", ".join(f"{name} {rows} x {across}" for name, (_, _, across, rows) in corners.items())
+    figure.set_label(f"The {count} x {count} attention map, a frame around each block: {sizes}.")
     return figure
 
 
-def draw_four_blocks(weights: np.ndarray, words: Sequence[str]) -> Figure:
-    """The attention map (N, N) of a real grid, taken apart into blocks that are wide enough to see.
+def draw_query_key_value(
+    parts: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    names: Sequence[str],
+    numbers: Sequence[str],
+) -> Figure:
+    """Tables (N, C) such as queries, keys and values beside the attention (N, N) they lead to.
 
-    All four share one colour scale, on which small weights are lifted (their square root).
+    A row per token: `names`; the columns of each table are `numbers`.
     """
-    pixels = len(weights) - len(words)
-    norm = PowerNorm(0.5, vmin=0, vmax=float(weights.max()))
-    figure = Figure(figsize=(9, 6.2), layout="constrained", dpi=100)
-    axes = figure.subplots(2, 2, width_ratios=[3, 1.1], height_ratios=[3, 1.1])
-    parts = {
-        "pixel-pixel": weights[:pixels, :pixels],
-        "pixel-word": weights[:pixels, pixels:],
-        "word-pixel": weights[pixels:, :pixels],
-        "word-word": weights[pixels:, pixels:],
-    }
-    for ax, (name, part) in zip(axes.flat, parts.items(), strict=True):
-        image = ax.imshow(part, cmap=AMOUNT, norm=norm, aspect="auto", interpolation="nearest")
-        ax.set_title(name, fontsize=11, color=BLOCKS[name])
-        ax.spines[:].set(color=BLOCKS[name], linewidth=2)
-        ax.tick_params(labelsize=9)
-        if name.endswith("word"):
-            ax.set_xticks(range(len(words)), words, rotation=35, ha="right", fontsize=10)
-        if name.startswith("word"):
-            ax.set_yticks(range(len(words)), words, fontsize=10)
-    axes[0, 0].set_ylabel("pixel that asks, row by row", fontsize=10)
-    axes[1, 0].set_xlabel("pixel that is asked, row by row", fontsize=10)
-    figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
+    count = len(names)
+    widths = [len(numbers)] * len(parts) + [count + 0.5]
+    figure = Figure(figsize=(10.5, 3.9), layout="constrained", dpi=110)
+    *axes, last = figure.subplots(1, len(parts) + 1, width_ratios=widths)
+    largest = max(float(np.abs(part).max()) for part in parts.values())
+    for ax, (title, part) in zip(axes, parts.items(), strict=True):
+        ax.imshow(part, cmap=SIGNED, vmin=-largest, vmax=largest, aspect="auto")
+        ax.set_title(title, fontsize=11)
+        ax.set_xticks(range(len(numbers)), numbers, fontsize=9.5, rotation=35, ha="right")
+        _numbers(ax, part, "{:.1f}")
+    last.imshow(weights, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
+    last.set_title("attention", fontsize=11)
+    last.set_xticks(range(count), names, fontsize=9.5, rotation=35, ha="right")
+    _numbers(last, weights, "{:.2f}")
+    for ax in (*axes, last):
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+    axes[0].set_yticks(range(count), names, fontsize=10)
+    told = "; ".join(
+        f"{name} most to {names[int(row.argmax())]}, {row.max():.2f}"
+        for name, row in zip(names, weights, strict=True)
+    )
+    figure.set_label(f"{', '.join(parts)} of {count} tokens, and the attention: {told}.")
+    return figure
+
+
+def _numbers(ax: Axes, values: np.ndarray, form: str) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if form.endswith("2f}") and value > 0.6 else "black"
+        text = form.format(value + 0.0).replace("-0.0", "0.0")
+        ax.text(column, row, text, ha="center", va="center", fontsize=9.5, color=colour)
+
+
+def draw_word_maps(
+    photo: np.ndarray, target: np.ndarray, maps: Mapping[str, np.ndarray], title: str
+) -> Figure:
+    """Attention between each word and the pixels, laid back on the grid: a map (H, W) per word.
+
+    The target (H, W) is outlined. All maps share one scale, from 0 to the largest weight.
+    """
+    figure = Figure(figsize=(2.3 * (1 + len(maps)), 3.0), layout="constrained", dpi=110)
+    first, *axes = figure.subplots(1, 1 + len(maps))
+    height, width = photo.shape[:2]
+    box = (-0.5, width - 0.5, height - 0.5, -0.5)
+    first.imshow(photo)
+    first.set_title("scene", fontsize=11)
+    largest = max(float(values.max()) for values in maps.values())
+    told = []
+    for ax, (word, values) in zip(axes, maps.items(), strict=True):
+        image = ax.imshow(values, cmap="cividis", vmin=0, vmax=largest, extent=box)
+        ax.set_title(f"“{word}”", fontsize=11)
+        y, x = divmod(int(values.argmax()), values.shape[1])
+        told.append(f"{word} {values.max():.1%} at ({y}, {x})")
+    for ax in (first, *axes):
+        ax.contour(target, levels=[0.5], colors="white", linewidths=2)
+        ax.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes, shrink=0.75, label="weight", format="{x:.0%}")
+    figure.suptitle(title, fontsize=11)
+    figure.set_label(f"{title}. A map per word with its largest weight: {'; '.join(told)}.")
     return figure
 
 
@@ -260,10 +311,15 @@ def draw_positions(
     left.set_yticks([])
     bottom.colorbar(image, ax=left, shrink=0.9).ax.tick_params(labelsize=9)
     image = right.imshow(word_places[:, ::2], cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
-    right.set_title("the words' positions: a row a word, sines only", fontsize=10)
+    right.set_title("the words' positions: a row per word, sines only", fontsize=10)
     right.set_xlabel("frequency, from fast to slow", fontsize=10)
     right.set_ylabel("word", fontsize=10)
     right.tick_params(labelsize=9)
+    figure.set_label(
+        f"Four channels of the pixels' positions: stripes across and down, fast and slow. Below, "
+        f"how alike pixel ({y}, {x}) is to all others: most to its neighbours, row and column. "
+        f"Beside it the positions of {len(word_places)} words."
+    )
     return figure
 
 
@@ -272,43 +328,10 @@ def word_share(grid: int, words: int) -> float:
     return words / (grid * grid + words)
 
 
-def draw_word_share(lengths: Sequence[int], marked: Sequence[int], upto: int = 40) -> Figure:
-    """Uniform attention's share for the words against the grid's side; grids `marked` with numbers.
-
-    The numbers are those of the first of `lengths`.
-    """
-    figure = Figure(figsize=(8, 3.6), layout="constrained", dpi=100)
-    ax = figure.subplots()
-    sides = np.arange(4, upto + 1)
-    styles = ("-", "--", ":", "-.")
-    for length, colour, style in zip(lengths, PALETTE, styles, strict=False):
-        shares = [100 * word_share(side, length) for side in sides]
-        ax.plot(sides, shares, style, color=colour, linewidth=2, label=f"{length} words")
-    for side in marked:
-        share = 100 * word_share(side, lengths[0])
-        ax.plot(side, share, "o", color=PALETTE[0])
-        ax.annotate(
-            f"{side} x {side}: {share:.2g} %",
-            (side, share),
-            xytext=(10, 36) if side < 0.8 * upto else (-70, 52),  # clear of the other curves
-            textcoords="offset points",
-            fontsize=10,
-            arrowprops={"arrowstyle": "-", "color": "grey"},
-        )
-    ax.set_yscale("log")
-    ax.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
-    ax.minorticks_off()
-    ax.set_xlabel("side of the grid, H = W", fontsize=10)
-    ax.set_ylabel("share of the words, %", fontsize=10)
-    ax.legend(fontsize=10)
-    _plain(ax)
-    return figure
-
-
 def draw_memory(
     grids: Sequence[int], measured: Mapping[str, Sequence[float]], computed: Mapping[str, Sequence]
 ) -> Figure:
-    """MiB a sample against the grid's side: what was `measured` as points, `computed` as dashes."""
+    """MiB per sample against the grid's side: points as `measured`, dashes as `computed`."""
     figure = Figure(figsize=(8, 3.8), layout="constrained", dpi=100)
     ax = figure.subplots()
     for (label, values), colour, mark in zip(measured.items(), PALETTE, "osD^", strict=False):
@@ -325,11 +348,13 @@ def draw_memory(
         ax.plot(grids, values, "--", color=colour, linewidth=2, label=f"computed: {label}")
     ax.set_xticks(grids)
     ax.set_xlabel("side of the grid, H = W", fontsize=10)
-    ax.set_ylabel("MiB a sample", fontsize=10)
+    ax.set_ylabel("MiB per sample", fontsize=10)
     ax.set_ylim(0, None)
     ax.margins(x=0.08)
     ax.legend(fontsize=10, loc="upper left")
     _plain(ax)
+    told = "; ".join(f"{label} {values[-1]:,.0f}" for label, values in measured.items())
+    figure.set_label(f"MiB per sample against the grid's side. At {grids[-1]}: {told}.")
     return figure
 
 

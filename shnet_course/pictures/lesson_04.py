@@ -32,7 +32,7 @@ def draw_maps(maps: Mapping[str, np.ndarray], signs: Sequence[str]) -> Figure:
         ax.set_yticks([])
         ax.text(1.11, 0.5, sign, transform=ax.transAxes, ha="center", va="center", fontsize=15)
     told = "; ".join(
-        f"{name} {', '.join(f'{value:.2f}' for value in values.flatten())}"
+        f"{name.replace('$', '')} {', '.join(f'{value:.2f}' for value in values.flatten())}"
         for name, values in maps.items()
     )
     figure.set_label(f"Small maps in a row, joined by {' '.join(signs)}: {told}.")

@@ -124,7 +124,9 @@ def draw_cells_alike(
     for ax in (first, *axes):
         ax.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=axes, shrink=0.8, label="cosine")
-    told = "; ".join(f"{title}: {(values > 0.5).sum()} cells" for title, values in maps.items())
+    told = "; ".join(
+        f"{title.replace('$', '')}: {(values > 0.5).sum()} cells" for title, values in maps.items()
+    )
     figure.set_label(
         f"The scene with a frame around cell {tuple(cell)}, and maps of how alike every cell is to "
         f"it. With a cosine above 0.5: {told}."
@@ -160,8 +162,8 @@ def draw_last_steps(
     """Logits on the decoder's grid; the mask (orange) and the target (blue) over the scene."""
     figure = Figure(figsize=(9, 3.9), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
-    largest = float(np.abs(logits).max())
-    image = left.imshow(logits, cmap=SIGNED, vmin=-largest, vmax=largest)
+    limit = min(float(np.abs(logits).max()), 15)  # beyond it a pixel is as sure as can be
+    image = left.imshow(logits, cmap=SIGNED, vmin=-limit, vmax=limit)
     height, width = logits.shape
     left.set_title(f"logits, {height} × {width}", fontsize=11)
     left.set(xticks=[], yticks=[])
@@ -302,7 +304,7 @@ def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:
     """Of each part, in the order of Figure 2: millions of trained parameters, and GFLOP."""
     names = [name for name, _, _ in rows]
     figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=100)
-    titles = ("trained parameters, millions", "GFLOP per scene and expression")
+    titles = ("trained parameters, millions", "GFLOP per photo and expression")
     for column, (ax, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
         values = [row[1 + column] for row in rows]
         bars = ax.barh(names, values, color=PALETTE[column])

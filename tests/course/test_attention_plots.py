@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
-from matplotlib.text import Text
 
 from shnet_course.pictures.lesson_03 import (
     BLOCKS,
     describe_attention_of,
     draw_attention_of,
     draw_blocks,
-    draw_four_blocks,
     draw_memory,
     draw_positions,
+    draw_query_key_value,
     draw_sequence,
     draw_token_attention,
-    draw_word_share,
+    draw_word_maps,
     word_share,
 )
 
@@ -76,17 +75,29 @@ def test_each_frame_stands_around_its_block():
     assert [tick.get_text() for tick in ax.get_yticklabels()] == names
 
 
-def test_four_blocks_are_the_map_cut_where_the_pixels_end():
-    weights = distributions()
-    figure = draw_four_blocks(weights, WORDS)
-    parts = {ax.get_title(): images(ax)[0] for ax in figure.axes if ax.get_title()}
-    assert list(parts) == list(BLOCKS)
-    upper = np.hstack((parts["pixel-pixel"], parts["pixel-word"]))
-    lower = np.hstack((parts["word-pixel"], parts["word-word"]))
-    assert np.array_equal(np.vstack((upper, lower)), weights)
-    assert parts["word-pixel"].shape == (len(WORDS), PIXELS)
-    scales = {ax.images[0].norm.vmax for ax in figure.axes if ax.get_title()}
-    assert len(scales) == 1  # one colour means one weight in all four
+def test_queries_keys_and_values_stand_beside_the_attention():
+    parts = {"query": np.arange(6.0).reshape(3, 2), "value": -np.ones((3, 2))}
+    weights = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]])
+    figure = draw_query_key_value(parts, weights, ["a", "b", "c"], ["red", "left"])
+    first, second, last = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["query", "value", "attention"]
+    assert np.array_equal(images(first)[0], parts["query"])
+    assert texts(second) == ["-1.0"] * 6
+    assert texts(last) == [f"{value:.2f}" for value in weights.flatten()]
+    assert "a most to a, 0.70; b most to c, 0.80; c most to b, 0.40" in figure.get_label()
+
+
+def test_each_words_map_lies_on_the_grid_and_all_share_one_scale():
+    maps = {"red": np.eye(3) / 10, "square": np.full((3, 3), 0.05)}
+    target = np.zeros((12, 18), bool)
+    target[:4] = True
+    figure = draw_word_maps(photo(), target, maps, "a title")
+    _, *axes = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in axes] == ["“red”", "“square”"]
+    for ax, values in zip(axes, maps.values(), strict=True):
+        assert np.array_equal(images(ax)[0], values)
+        assert ax.images[0].get_clim() == (0, 0.1)
+    assert "red 10.0% at (0, 0); square 5.0% at (0, 0)" in figure.get_label()
 
 
 @pytest.mark.parametrize("token", [0, 5, 9, 10])
@@ -148,25 +159,6 @@ def test_the_words_share():
         alike = np.zeros(grid * grid + words)
         uniform = np.exp(alike) / np.exp(alike).sum()
         assert word_share(grid, words) == pytest.approx(uniform[grid * grid :].sum())
-    (ax,) = draw_word_share((4, 2), marked=(8, 18)).axes
-    curves = [line for line in ax.lines if line.get_label().endswith("words")]
-    for line, length in zip(curves, (4, 2), strict=True):
-        for side, percent in line.get_xydata():
-            assert percent == pytest.approx(100 * length / (side * side + length))
-    assert texts(ax) == ["8 x 8: 5.9 %", "18 x 18: 1.2 %"]
-
-
-def test_no_number_of_the_words_share_stands_on_a_curve():
-    figure = draw_word_share((4, 2, 8), marked=(8, 12, 18, 40))
-    figure.draw_without_rendering()
-    (ax,) = figure.axes
-    curves = [line for line in ax.lines if line.get_label().endswith("words")]
-    for text in ax.texts:
-        box = Text.get_window_extent(text)  # of the letters, without the line to the point
-        for curve in curves:
-            points = ax.transData.transform(curve.get_xydata())
-            fine = np.linspace(points[:-1], points[1:], 20).reshape(-1, 2)
-            assert not box.count_contains(fine), text.get_text()
 
 
 def test_memory_is_drawn_as_measured():

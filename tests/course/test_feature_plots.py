@@ -44,6 +44,32 @@ def test_the_parts_named_are_lit_and_no_others() -> None:
     assert {name for arrow in ARROWS for name in arrow} == set(BOXES)
 
 
+def test_hcam_gets_three_levels_and_the_words_of_each() -> None:
+    figure = draw_architecture({"hcam"})
+    (ax,) = figure.axes
+    assert [patch.get_label() for patch in ax.patches].count("levels") == 3
+    carried = {text.get_text() for text in ax.texts}
+    assert {"$V_2$", "$V_3$", "$V_4$", "$L$", "3 × $f^l$", "$G$"} < carried
+    assert len(ARROWS["sfm", "hcam"]) == 4
+    assert (
+        "three levels and their words" in figure.get_label() and "Lit: hcam." in figure.get_label()
+    )
+
+
+def test_no_text_of_the_architecture_leaves_its_box() -> None:
+    figure = draw_architecture(set(BOXES))
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [patch.get_window_extent() for patch in ax.patches if patch.get_label() in BOXES]
+    for text in ax.texts[: len(boxes)]:  # the labels come before what the arrows carry
+        letters = text.get_window_extent()
+        assert any(
+            box.x0 <= letters.x0 and letters.x1 <= box.x1 and box.y0 <= letters.y0
+            and letters.y1 <= box.y1
+            for box in boxes
+        ), text.get_text()  # fmt: skip
+
+
 def test_a_part_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="no part sgm; there are photo, "):
         draw_architecture({"sgm", "hcam"})

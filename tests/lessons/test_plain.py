@@ -1,0 +1,54 @@
+"""Lessons that show a learner the matter and nothing of the machinery around it."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbformat import NotebookNode
+
+TEXTS = Path(__file__).parents[2] / "notebooks" / "text"
+# What serves checks, screen readers and formatters, and the cutting up of source code
+MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "environ", ".cleanup()", ".index(")
+
+
+@pytest.fixture(params=["03_sfm", "04_hcam", "05_decoder_and_shnet"])
+def lesson(request) -> NotebookNode:
+    return jupytext.read(TEXTS / f"{request.param}.py")
+
+
+def prose(lesson: NotebookNode) -> str:
+    return "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+
+
+def test_no_cell_shows_machinery(lesson):
+    code = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+    assert not [(word, cell) for cell in code for word in MACHINERY if word in cell]
+
+
+def test_a_lesson_is_of_one_sitting(lesson):
+    assert 35 <= len(lesson.cells) <= 50
+
+
+def test_a_reader_predicts_before_a_run_that_surprises(lesson):
+    assert prose(lesson).count("**Predict") >= 3
+
+
+def test_five_questions_with_folded_answers_stand_at_the_end(lesson):
+    (questions,) = [c.source for c in lesson.cells if "## Five questions" in c.source]
+    asked, answered = questions.split("## Five questions")[1].split("<details>")
+    for part in (asked, answered):
+        assert re.findall(r"^(\d)\. .{10,}", part, flags=re.MULTILINE) == list("12345")
+    assert answered.rstrip().endswith("</details>")
+
+
+def test_every_fold_out_is_closed_and_can_be_read(lesson):
+    """Markdown inside of it needs an empty line after its head and before its end."""
+    text = prose(lesson)
+    assert text.count("<details>") == text.count("</details>") >= 1
+    assert len(re.findall(r"<details><summary>.+</summary>\n\n", text)) == text.count("<details>")
+    assert text.count("\n\n</details>") == text.count("<details>")
+
+
+def test_exercises_are_linked_where_they_belong(lesson):
+    assert prose(lesson).count("**Now you:**") >= 3
