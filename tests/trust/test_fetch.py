@@ -182,6 +182,13 @@ def test_nobody_at_the_address_is_said(tmp_path):
         QUICK.download([address], tmp_path / "a", anything, 10**7)
 
 
+@pytest.mark.parametrize("address", ["example.org/a", "htp://example.org/a", "http://"])
+def test_an_address_that_is_none_is_said(tmp_path, address):
+    with pytest.raises(FetchError, match=f"{address}: not an address of the web .") as caught:
+        QUICK.download([address], tmp_path / "a", anything, 10**7)
+    assert "attempts" not in str(caught.value)
+
+
 def test_a_server_that_falls_silent_is_left(tmp_path):
     silent = Answer(CONTENT, pause=lambda: time.sleep(3))
     with Server({"/a": silent}) as server, pytest.raises(FetchError, match="2 attempts"):

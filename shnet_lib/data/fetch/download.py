@@ -15,6 +15,7 @@ from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
@@ -127,6 +128,8 @@ class Downloader(threading.local):
             answer = self.session.get(
                 part.address, headers=headers, stream=True, timeout=self.timeout
             )
+        except (MissingSchema, InvalidSchema, InvalidURL) as error:
+            raise FetchError(f"{part.address}: not an address of the web ({error}).") from error
         except requests.RequestException as error:
             reason = f"the connection failed ({type(error).__name__}) {tried}"
             raise FetchError(f"{part.address}: {reason}.") from error

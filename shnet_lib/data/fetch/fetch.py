@@ -16,7 +16,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from shnet_lib.data import splits_of
 from shnet_lib.data.errors import DataError, read_json
 from shnet_lib.data.fetch.download import Downloader, FetchError, show_bytes
 from shnet_lib.data.fetch.photos import LocalPhotos, Photos
@@ -82,7 +81,6 @@ class Fetch:
         """
         if self.dataset == "referit":
             raise FetchError(REFERIT)
-        splits_of(self.dataset)  # there is such a data set
         self.layout = find_layout(self.dataset)
         if self.layout.folder not in ARCHIVED_AT:
             remedy = how_to_get(self.dataset, self.data)
