@@ -350,6 +350,8 @@ def test_photos_come_from_a_folder_that_lacks_many(tmp_path):
     with Server({}) as server:
         report = fetch(server, tmp_path, images_from=tmp_path / "have")
     assert "5 of 40 (5 of them new); 35 are missing" in str(report)
+    assert f"{image_name(1)}: not in {tmp_path / 'have'}. " in str(report)
+    assert "the server answered 404" in str(report)
 
 
 def test_photos_from_nowhere_are_refused_before_anything_is_fetched(published, tmp_path):

@@ -118,21 +118,23 @@ class Photos:
     ) -> None:
         path = self.folder / image["file_name"]
         check = partial(read_pixels, height=image["height"], width=image["width"])
+        before = ""
         if local:
             try:
                 return local.copy(path.name, path, check)
-            except DataError:
+            except DataError as error:
                 if not addresses:
                     raise
+                before = f"{error} "
         if self.in_a_row >= GIVE_UP_AFTER:
-            raise FetchError(f"not asked for, after {GIVE_UP_AFTER} in a row did not come.")
+            raise FetchError(f"{before}Not asked for: {GIVE_UP_AFTER} in a row did not come.")
         filled = [address.format(file_name=path.name) for address in addresses]
         try:
             web.download(filled, path, check, MAX_BYTES)
             self.in_a_row = 0
-        except FetchError:
+        except FetchError as error:
             self.in_a_row += 1
-            raise
+            raise FetchError(f"{before}{error}") from error
 
     def _each(self, work: Callable[[dict], None], images: Sequence[dict], title: str) -> dict:
         """Work on images in threads; file name -> what the DataError said, where there was one."""
