@@ -11,6 +11,7 @@ is told in one line, and the exit status is 2.
 """
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ def new_verb(
     verbs: argparse._SubParsersAction, name: str, function: Callable, **options: object
 ) -> argparse.ArgumentParser:
     """A verb whose help is the first line of its function's docstring."""
-    says = function.__doc__ or ""
+    says = inspect.getdoc(function) or ""
     added = verbs.add_parser(name, help=says.splitlines()[0], description=says, **options)
     added.formatter_class = argparse.RawDescriptionHelpFormatter
     added.set_defaults(verb=function, after_stop=lambda given: "Stopped.")
