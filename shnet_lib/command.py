@@ -11,6 +11,7 @@ is told in one line, and the exit status is 2.
 """
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ def new_verb(
     verbs: argparse._SubParsersAction, name: str, function: Callable, **options: object
 ) -> argparse.ArgumentParser:
     """A verb whose help is the first line of its function's docstring."""
-    says = function.__doc__ or ""
+    says = inspect.getdoc(function) or ""
     added = verbs.add_parser(name, help=says.splitlines()[0], description=says, **options)
     added.formatter_class = argparse.RawDescriptionHelpFormatter
     added.set_defaults(verb=function, after_stop=lambda given: "Stopped.")
@@ -342,20 +343,24 @@ def add_fetch(verbs: argparse._SubParsersAction) -> None:
 
 
 def fetch(given: argparse.Namespace) -> int:
-    """Fetch annotations, the photos they need, and GloVe's vectors of their words."""
-    from shnet_lib.data.fetch.prepare import Request, prepare
-    from shnet_lib.data.fetch.sources import PUBLISHED
+    """Fetch annotations, the photos they need, and GloVe's vectors of their words.
 
-    request = Request(
+    The addresses are those that people reported up to 2025. None of these addresses was reached
+    when this was written: --mirror and --images-from take the parts from elsewhere.
+    """
+    from shnet_lib.data.fetch.fetch import Fetch
+    from shnet_lib.data.fetch.sources import NOTHING, PUBLISHED
+
+    sources = PUBLISHED.first(given.mirror) if given.mirror else PUBLISHED
+    report = Fetch(
         data=given.data,
         dataset=given.dataset,
         images_from=given.images_from,
         glove=given.glove,
         verify=given.verify,
-        download=not given.no_download,
         workers=given.workers,
-    )
-    report = prepare(request, PUBLISHED.first(given.mirror) if given.mirror else PUBLISHED)
+        sources=NOTHING if given.no_download else sources,
+    ).run()
     print(report)
     return 0 if report.complete else 2
 

@@ -44,8 +44,8 @@ from torch import nn
 from shnet_lib.data import DataError, read_expressions
 from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.expression import Expression
-from shnet_lib.data.fetch.archive import check_zip, read_members, unpack
-from shnet_lib.data.fetch.prepare import keep_words
+from shnet_lib.data.fetch.fetch import keep_words
+from shnet_lib.data.fetch.zips import check_zip, read_members, unpack
 from shnet_lib.data.glove import read_glove
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.backbone import WeightsError, load_weights

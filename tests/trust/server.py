@@ -1,7 +1,7 @@
 """A web server on 127.0.0.1 that misbehaves as told, and remembers what it was asked.
 
 with Server({"/a.zip": Answer(content)}) as server:
-    download([server.url("/a.zip")], ...)
+    Downloader().download([server.url("/a.zip")], ...)
 server.asked  # [("/a.zip", None), ("/a.zip", "bytes=100-")]: path and Range of each request
 server.sent   # bytes of bodies that were sent
 """

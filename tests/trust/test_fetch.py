@@ -19,17 +19,21 @@ from small import PHOTOS, glove_zip, image_name, photo, refcoco_zip, tree, write
 
 from shnet_lib.command import main
 from shnet_lib.data import DataError, read_expressions
-from shnet_lib.data.fetch.archive import check_zip
-from shnet_lib.data.fetch.download import DiskFull, FetchError, Patience, download, require_space
-from shnet_lib.data.fetch.prepare import GLOVE_TEXT, Request, prepare
-from shnet_lib.data.fetch.sources import Sources
+from shnet_lib.data.fetch.download import (
+    DiskFull,
+    Downloader,
+    FetchError,
+    require_space,
+)
+from shnet_lib.data.fetch.fetch import GLOVE_TEXT, Fetch
+from shnet_lib.data.fetch.sources import NOTHING, Sources
+from shnet_lib.data.fetch.zips import check_zip
 from shnet_lib.data.glove import read_glove
 
 pytestmark = pytest.mark.fault
 
-QUICK = Patience(attempts=3, first_wait=0.01, connect=2, silence=2)
+QUICK = Downloader(attempts=3, first_wait=0.01, connect=2, silence=2)
 CONTENT = bytes(range(256)) * 4000  # 1 MB
-NOTHING = Sources((), (), ())
 
 
 def anything(path: Path) -> None:
@@ -42,7 +46,8 @@ def whole(path: Path) -> None:
 
 
 def get(server: Server, path: Path, *names: str, check=whole, limit: int = 10**7) -> str:
-    return download([server.url(name) for name in names], path, check, limit, patience=QUICK)
+    addresses = [server.url(name) for name in names]
+    return QUICK.download(addresses, path, check, limit)
 
 
 # One file.
@@ -88,7 +93,8 @@ def test_a_file_that_changed_meanwhile_is_read_from_the_start(tmp_path):
     answer = Answer(b"x" * len(CONTENT), drop_after=300_000, etag='"old"')
     with Server({"/a": answer}) as server:
         with pytest.raises(FetchError):
-            download([server.url("/a")], tmp_path / "a", anything, 10**7, patience=Patience(1))
+            once = Downloader(1)
+            once.download([server.url("/a")], tmp_path / "a", anything, 10**7)
         assert (tmp_path / "a.part").stat().st_size > 0
         server.answers["/a"] = Answer(CONTENT, etag='"new"')
         get(server, tmp_path / "a", "/a")
@@ -101,7 +107,8 @@ def test_a_part_spliced_from_two_versions_is_noticed_and_read_again(tmp_path):
     answer = Answer(b"x" * len(CONTENT), drop_after=300_000, etag=None)
     with Server({"/a": answer}) as server:
         with pytest.raises(FetchError):
-            download([server.url("/a")], tmp_path / "a", anything, 10**7, patience=Patience(1))
+            once = Downloader(1)
+            once.download([server.url("/a")], tmp_path / "a", anything, 10**7)
         server.answers["/a"] = Answer(CONTENT, etag=None)
         get(server, tmp_path / "a", "/a")
     assert (tmp_path / "a").read_bytes() == CONTENT
@@ -143,12 +150,13 @@ def test_errors_that_pass_are_waited_for(tmp_path, status):
     assert (tmp_path / "a").read_bytes() == CONTENT and len(server.asked) == 3
 
 
-def test_the_wait_that_a_server_asks_for_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("40000", 60)])
+def test_the_wait_that_a_server_asks_for_is_kept(tmp_path, monkeypatch, asked, waited):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    with Server({"/a": Answer(CONTENT, failures=[429], retry_after="7")}) as server:
+    with Server({"/a": Answer(CONTENT, failures=[429], retry_after=asked)}) as server:
         get(server, tmp_path / "a", "/a")
-    assert max(waits) == 7
+    assert max(waits) == waited
 
 
 def test_errors_that_last_lead_to_the_next_address(tmp_path):
@@ -171,14 +179,21 @@ def test_nobody_at_the_address_is_said(tmp_path):
     with Server({}) as server:
         address = server.url("/a")
     with pytest.raises(FetchError, match="the connection failed .ConnectionError. .3 attempts."):
-        download([address], tmp_path / "a", anything, 10**7, patience=QUICK)
+        QUICK.download([address], tmp_path / "a", anything, 10**7)
+
+
+@pytest.mark.parametrize("address", ["example.org/a", "htp://example.org/a", "http://"])
+def test_an_address_that_is_none_is_said(tmp_path, address):
+    with pytest.raises(FetchError, match=f"{address}: not an address of the web .") as caught:
+        QUICK.download([address], tmp_path / "a", anything, 10**7)
+    assert "attempts" not in str(caught.value)
 
 
 def test_a_server_that_falls_silent_is_left(tmp_path):
     silent = Answer(CONTENT, pause=lambda: time.sleep(3))
     with Server({"/a": silent}) as server, pytest.raises(FetchError, match="2 attempts"):
-        patience = Patience(2, 0.01, 1, 0.3)
-        download([server.url("/a")], tmp_path / "a", anything, 10**7, patience=patience)
+        impatient = Downloader(2, 0.01, 1, 0.3)
+        impatient.download([server.url("/a")], tmp_path / "a", anything, 10**7)
 
 
 def test_a_length_that_is_too_long_is_not_believed(tmp_path):
@@ -238,9 +253,9 @@ def published():
         yield server
 
 
-def fetch(server: Server, data: Path, **options):
-    request = Request(data, options.pop("dataset", "unc"), **options)
-    return prepare(request, NOTHING.first(server.url()), QUICK)
+def fetch(server: Server, data: Path, dataset: str = "unc", download: bool = True, **options):
+    sources = NOTHING.first(server.url()) if download else NOTHING
+    return Fetch(data, dataset, sources=sources, web=QUICK, **options).run()
 
 
 def paths(server: Server) -> list[str]:
@@ -253,7 +268,7 @@ def test_a_whole_data_set_comes_and_is_not_fetched_twice(published, tmp_path):
     for said in ("6 refs, 12 sentences, on 6 photos", "6 of 6", "2 of 10 words have a vector"):
         assert said in str(report)
     assert len(read_expressions(tmp_path, "unc", "train")) == 10
-    vectors, missing = read_glove(tmp_path / "glove" / GLOVE_TEXT, ["left", "cup", "man"])
+    vectors, missing = read_glove(tmp_path / GLOVE_TEXT, ["left", "cup", "man"])
     assert vectors.shape == (3, 5) and missing == ["man"] and vectors[:2].any(axis=1).all()
 
     asked, before = len(published.asked), tree(tmp_path)
@@ -272,7 +287,7 @@ def test_only_what_is_missing_or_damaged_is_fetched_again(published, tmp_path):
     (photos / image_name(3)).write_bytes(b"")
     instances = tmp_path / "refcoco" / "instances.json"
     instances.write_text(instances.read_text().replace("person", "pers0n"))  # of the same length
-    glove = tmp_path / "glove" / GLOVE_TEXT
+    glove = tmp_path / GLOVE_TEXT
     glove.write_bytes(glove.read_bytes().replace(b"1", b"2"))
 
     looked = fetch(published, tmp_path, glove=True, download=False)
@@ -327,6 +342,18 @@ def test_photos_come_from_what_is_there_already(published, tmp_path, form, relea
     assert len(read_expressions(tmp_path / "data", "unc", "train")) == 10
 
 
+def test_photos_come_from_a_folder_that_lacks_many(tmp_path):
+    write_small(tmp_path, images=40)
+    (tmp_path / PHOTOS).rename(tmp_path / "have")
+    for number in range(1, 36):
+        (tmp_path / "have" / image_name(number)).unlink()
+    with Server({}) as server:
+        report = fetch(server, tmp_path, images_from=tmp_path / "have")
+    assert "5 of 40 (5 of them new); 35 are missing" in str(report)
+    assert f"{image_name(1)}: not in {tmp_path / 'have'}. " in str(report)
+    assert "the server answered 404" in str(report)
+
+
 def test_photos_from_nowhere_are_refused_before_anything_is_fetched(published, tmp_path):
     with pytest.raises(FetchError, match="nowhere: no folder and no zip. Name the folder"):
         fetch(published, tmp_path / "data", images_from=tmp_path / "nowhere")
@@ -361,7 +388,8 @@ def test_a_hostile_zip_is_answered_by_the_next_address(tmp_path):
     with Server(answers) as server:
         good = NOTHING.first(server.url())
         sources = Sources((server.url("/bad.zip"), *good.annotations), good.photos, ())
-        assert prepare(Request(tmp_path / "data", "unc"), sources, QUICK).complete
+        fetch_it = Fetch(tmp_path / "data", "unc", sources=sources, web=QUICK)
+        assert fetch_it.run().complete
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -371,9 +399,9 @@ def test_a_damaged_glove_is_deleted_and_fetched_again(published, tmp_path):
     published.answers["/glove.840B.300d.zip"].content = (
         good[:at] + bytes(byte ^ 255 for byte in good[at : at + 20]) + good[at + 20 :]
     )
-    with pytest.raises(FetchError, match="glove.840B.300d.zip is damaged .* run this again"):
+    with pytest.raises(FetchError, match="zip gave a file that is not it: .*glove.*amaged"):
         fetch(published, tmp_path, glove=True)
-    assert not (tmp_path / "glove" / GLOVE_TEXT).exists()
+    assert not (tmp_path / GLOVE_TEXT).exists()
     published.answers["/glove.840B.300d.zip"].content = good
     assert fetch(published, tmp_path, glove=True).complete
 
@@ -406,7 +434,7 @@ def test_a_second_fetch_into_one_folder_is_refused(published, tmp_path):
 def test_a_damaged_list_of_what_was_fetched_is_named(published, tmp_path):
     fetch(published, tmp_path)
     (tmp_path / "downloads" / "fetched.json").write_text("{")
-    with pytest.raises(FetchError, match=r"fetched.json: damaged .* Delete it."):
+    with pytest.raises(DataError, match=r"fetched.json: not readable as JSON .* Delete it."):
         fetch(published, tmp_path)
 
 
@@ -452,7 +480,7 @@ def test_killed_at_random_moments_it_loses_no_finished_file(tmp_path):
     assert "40 of 40" in last.stdout and "Everything is there." in last.stdout
     again = {path.split("/")[-1] for path in paths(server)}
     assert whole_before and not whole_before & again and "refcoco.zip" not in again
-    assert not [path for path in tmp_path.rglob("*.part*")]
+    assert not [*tmp_path.rglob("*.part*"), *tmp_path.rglob("*.new")]
 
 
 # The command, and what it says.
@@ -462,7 +490,7 @@ def test_killed_at_random_moments_it_loses_no_finished_file(tmp_path):
     ("dataset", "said"),
     [
         ("referit", "ReferIt cannot be fetched.*owners of IAPR TC-12.*lay them out"),
-        ("refshapes-unc", "generated: make data"),
+        ("refshapes-unc", "is generated: run `shnet data make refshapes"),
         ("coco", "There is no data set 'coco'"),
     ],
 )
@@ -471,6 +499,13 @@ def test_what_cannot_be_fetched_is_said_with_the_remedy(tmp_path, capsys, datase
     error = capsys.readouterr().err
     assert re.search(said, error) and len(error.splitlines()) == 1
     assert tree(tmp_path) == {}
+
+
+def test_the_help_says_that_the_addresses_were_not_reached(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "fetch", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "None of these addresses was reached when this was written" in said
 
 
 def test_refclefs_annotations_come_and_its_photos_are_asked_for(tmp_path):

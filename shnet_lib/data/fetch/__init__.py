@@ -2,7 +2,7 @@
 
     shnet data fetch --dataset unc --data data/unc --glove
 
-sources.py says from where, download.py gets one file, archive.py unpacks zips, photos.py gets
-thousands of photos at a time, and prepare.py puts the parts into a folder and says what is there.
-What a run was killed over is continued by the next one.
+fetch.py gets the parts in order and reports on each; sources.py has the addresses, download.py gets
+one file, zips.py unpacks, photos.py gets thousands of photos at a time. A run that was killed is
+continued by the next one.
 """

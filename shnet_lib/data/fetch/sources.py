@@ -1,9 +1,7 @@
 """Where the parts of the data sets are found, as people reported it up to 2025.
 
-None of these addresses could be reached from the machines that this course was built on.
+None of these addresses was reached when this was written.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -16,26 +14,19 @@ ARCHIVED_AT = {
     "refcoco+": "20220413011656",
     "refcocog": "20220413012904",
 }
-MIRRORS = (
-    "Mirrors of the annotations at huggingface.co (jxu124/refcoco, jxu124/refcocoplus, "
-    "jxu124/refcocog) have another layout, which this command does not read."
-)
 
 
 @dataclass(frozen=True)
 class Sources:
     """Addresses of each part, the first to try first. {folder} and {file_name} are filled in."""
 
-    annotations: tuple[str, ...]
-    photos: tuple[str, ...]
-    glove: tuple[str, ...]
+    annotations: tuple[str, ...] = ()
+    photos: tuple[str, ...] = ()
+    glove: tuple[str, ...] = ()
 
-    def first(self, mirror: str) -> Sources:
-        """The same, with a mirror that is asked before them.
-
-        Below the mirror's address lie refcoco.zip, refcoco+.zip, refcocog.zip, train2014/ with the
-        photos, and glove.840B.300d.zip.
-        """
+    def first(self, mirror: str) -> "Sources":
+        """The same, with a mirror that is asked before them: below it lie refcoco.zip,
+        refcoco+.zip, refcocog.zip, train2014/ with the photos, and glove.840B.300d.zip."""
         base = mirror.rstrip("/")
         return Sources(
             (f"{base}/{{folder}}.zip", *self.annotations),
@@ -49,6 +40,7 @@ class Sources:
         return [address.format(folder=folder, time=time) for address in self.annotations]
 
 
+NOTHING = Sources()
 PUBLISHED = Sources(
     annotations=("https://web.archive.org/web/{time}/" + UNC, UNC),
     photos=(
