@@ -34,7 +34,8 @@
 # make train
 # make train DATASET=unc DATA=/path/to/data PRESET=unc-rehearsal
 # ```
-#
+
+# %% [markdown]
 # ## The road to UNC
 #
 # Take three steps, and look at each before you take the next:
@@ -286,7 +287,8 @@ for sentence in conclude(fitted, evaluations[config.val_split]):
 
 # %% [markdown]
 # One run is one draw. Before you call a change better, train both versions with three seeds (`seed=1`, `seed=2`) and compare them seed by seed, as in [lesson 08](08_ablations.ipynb).
-#
+
+# %% [markdown]
 # ## What you have seen
 #
 # - The data was checked before anything was trained, and you have seen what it asks.
