@@ -1,6 +1,7 @@
 """Is everything there that the lessons need? Each check says what it found, or what to do."""
 
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
@@ -53,6 +54,11 @@ def check_environment(course: Path = COURSE) -> list[Finding]:
 def report(findings: Iterable[Finding]) -> str:
     """One line a finding, a second one where there is something to do."""
     return "\n".join(map(str, findings))
+
+
+def stay_on_the_cpu() -> None:
+    """Train on the CPU from here on, also where there is a GPU: for runs compared bit for bit."""
+    os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def _python(version: tuple[int, int], name: str) -> Finding:

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 06 · Training
 #
-# *Section 4.2, implementation details · 36 seconds on two CPU cores*
+# *Section 4.2, implementation details · about 2 minutes on two CPU cores*
 #
 # **You need to know** what goes into SHNet and what comes out (lesson 05), and what a gradient is.
 #
@@ -23,14 +23,15 @@
 #
 # - let SHNet learn eight answers by heart, the first test of any network;
 # - write the training loop in twenty lines, and prove that the library takes the very same steps;
-# - draw polynomial decay, add up the gradients of small batches, and count what bf16 keeps;
+# - train a network until it answers phrases on scenes that it has never seen;
+# - compute polynomial decay, add up the gradients of small batches, and count what bf16 keeps;
 # - diagnose three broken runs from their curves;
-# - stop a run and resume it bit for bit, and see how one is started on several GPUs.
+# - stop a run and resume it bit for bit.
 
 # %% [markdown]
 # ## What turns noise into a mask?
 #
-# The lessons 02 to 05 built a network of random weights, and its masks are noise. Training changes the lit parts, a little at a time, until the masks are right. The backbone is not lit: it is "fixed during training" (section 4.2).
+# Lessons 02 to 05 built a network with random weights, and its masks are noise. Training changes the lit parts, a little at a time, until the masks are right. The backbone is not lit: it is "fixed during training" (section 4.2).
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
@@ -45,8 +46,7 @@ show(
 # %% [markdown]
 # Section 4.2 says how; here as the library's preset for UNC at 320 x 320:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from dataclasses import replace
 
 from shnet_lib.training.config import configure
@@ -58,28 +58,32 @@ for name in ("image_size", "grid", "backbone", "word_vectors"):
     print(f"model.{name:14} {getattr(paper.model, name)}")
 
 # %% [markdown]
-# This lesson is small enough for two cores: RefShapes at 64 x 64 pixels, 150 photos. It stays on the CPU even where there is a GPU, since it compares runs bit for bit, and a GPU may add the same numbers in another order.
-
-# %%
-import os
-
-os.environ["ACCELERATE_USE_CPU"] = "true"
+# This lesson is small enough for two cores: RefShapes at 64 x 64 pixels, 150 scenes. It stays on the CPU, because it compares runs bit for bit.
 
 # %%
 from shnet_lib.data import read_expressions
 
 train = read_expressions("../data/refshapes", "refshapes-unc", "train")
 val = read_expressions("../data/refshapes", "refshapes-unc", "val")
-photos = set(sorted({expression.image_path for expression in train})[:150])
-data = {"train": [e for e in train if e.image_path in photos], "val": val[:40]}
+
+
+def first_scenes(count):
+    """The training expressions of the first scenes."""
+    chosen = set(sorted({expression.image_path for expression in train})[:count])
+    return [expression for expression in train if expression.image_path in chosen]
+
+
+data = {"train": first_scenes(150), "val": val[:40]}
 
 # %%
 from accelerate.utils import set_seed
 
+from shnet_course.environment import stay_on_the_cpu
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.prepare import make_dataset
 
+stay_on_the_cpu()
 config = configure("quick", steps=8, batch_size=16, evaluate_every=1, **{"model.image_size": 64})
 vocabulary = Vocabulary.from_texts(expression.text for expression in data["train"])
 
@@ -89,17 +93,16 @@ def new_network():
     return SHNet(config.model, len(vocabulary))
 
 
-# The frozen backbone's features, computed once a photo, stand in for the photos.
+# The frozen backbone's features, computed once per scene, stand in for the scenes.
 dataset = make_dataset(config, data["train"], vocabulary, new_network().backbone)
 
-# %%
-# NBVAL_CHECK_OUTPUT
-print(f"{len(dataset.image_paths)} photos, {len(vocabulary)} words")
+# %% tags=["nbval-check-output"]
+print(f"{len(dataset.image_paths)} scenes, {len(vocabulary)} words")
 
 # %% [markdown]
 # ## One batch by heart
 #
-# Before a night of training, ask for the least: can the network learn *eight* answers by heart? Four photos, two things in each.
+# Before a night of training, ask for very little: can the network learn *eight* answers by heart? We take four scenes and two things in each.
 
 # %%
 from shnet_course.pictures.base import draw_expressions
@@ -116,7 +119,7 @@ show(draw_expressions(asked), alt="Four scenes, two things of each outlined: "
      + "; ".join(expression.text for expression in asked) + ".")  # fmt: skip
 
 # %% [markdown]
-# A step: predict, measure the loss, follow its gradient, forget the gradient. The loss is the binary cross-entropy of each pixel (section 3.4, lesson 05). Beside it we note the batch's overall IoU (section 4.1): the pixels marked *and* meant, divided by those marked *or* meant.
+# A step has four parts: predict, measure the loss, follow its gradient, forget the gradient. The loss is the binary cross-entropy of each pixel (section 3.4). Beside it we note overall IoU (section 4.1): the pixels marked *and* meant, divided by those marked *or* meant.
 
 # %%
 import torch
@@ -129,7 +132,7 @@ from shnet_lib.training.metrics import intersection_and_union, overall_iou
 # %%
 def learn_by_heart(network, batch, steps=50, learning_rate=1e-3):
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = AdamW(trained, lr=learning_rate, weight_decay=9e-5, fused=True)  # fused: faster
+    optimizer = AdamW(trained, lr=learning_rate, weight_decay=9e-5, fused=True)
     network.train()
     rows = []
     for step in range(1, steps + 1):
@@ -144,7 +147,7 @@ def learn_by_heart(network, batch, steps=50, learning_rate=1e-3):
 
 
 # %% [markdown]
-# A test needs to be able to fail. So here is a second network whose phrases are hidden: every word is "unknown". It sees each photo twice, and is asked for two different answers.
+# A test needs to be able to fail. So here is a second network whose phrases are hidden: every word is "unknown". It sees each scene twice, and is asked for two different answers.
 
 # %%
 learnt = new_network()
@@ -155,24 +158,17 @@ blind = learn_by_heart(new_network(), batch | hidden)
 # %%
 from shnet_course.pictures.lesson_06 import draw_runs
 
-show(
-    draw_runs({"reads the phrases": by_heart, "phrases hidden": blind}, ["loss", "iou"]),
-    alt="Loss and IoU over 50 steps. Reading, the loss falls to near 0 and the IoU rises above "
-    "0.9. With the phrases hidden the loss stops far above and the IoU stays low.",
-)
+show(draw_runs({"reads the phrases": by_heart, "phrases hidden": blind}, ["loss", "iou"]))
 
-# %%
-# NBVAL_CHECK_OUTPUT
-assert by_heart[-1]["iou"] > 0.9 and blind[-1]["iou"] < 0.7
+# %% tags=["nbval-check-output"]
 print("eight answers learnt:", by_heart[-1]["iou"] > 0.9, "| blind:", blind[-1]["iou"] > 0.9)
 
 # %% [markdown]
-# Many bugs fail this test within seconds, as words that never arrive just did. It cannot show whether anything beyond those eight was learnt.
+# Many bugs fail this test within seconds, as hidden phrases just did.
 #
-# One number helps to read any loss. A network that knew *only* what share $p$ of the pixels is wanted, and said $p$ everywhere, would pay the entropy of $p$:
+# One number helps to read any loss. Suppose that a network knew *only* which share $p$ of the pixels is meant, and said $p$ everywhere. Its loss would be the entropy of $p$:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from math import log
 
 p = batch["target"].mean().item()
@@ -180,11 +176,11 @@ know_nothing = -p * log(p) - (1 - p) * log(1 - p)
 print(f"p = {p:.3f}: {know_nothing:.3f} for knowing nothing else")
 
 # %% [markdown]
-# A run whose loss stays near this entropy has not begun to look. The blind network came below it: it learnt *where* things are, not which is meant.
+# A run whose loss stays near this entropy has not begun to look. The blind network came below it: it learnt *where* things are, but not which one is meant.
 #
 # ## What AdamW does with a gradient
 #
-# The paper trains with AdamW (section 4.2). For each weight it keeps two running means, of the gradient and of its square, and divides the one by the root of the other. Weight decay, a pull to zero, is a step of its own (the W). By hand, against torch:
+# The paper trains with AdamW (section 4.2). For each weight, AdamW keeps two running means: of the gradient and of its square. The step divides the first by the root of the second. Weight decay pulls each weight towards zero in a step of its own (the W). By hand, and compared with torch:
 
 
 # %%
@@ -198,8 +194,7 @@ def adamw(weight, gradients, rate=1.2e-4, decay=9e-5):
     return weight
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def torch_adamw(weight, gradients):
     weight = torch.nn.Parameter(torch.tensor(weight, dtype=torch.float64))
     optimizer = AdamW([weight], lr=1.2e-4, weight_decay=9e-5)
@@ -214,7 +209,7 @@ for gradient in (0.001, 1.0, 1000.0):
     print(f"gradient {gradient:8}: the first step is {adamw(0.0, [gradient]):.6f}")
 
 # %% [markdown]
-# The gradient's *size* cancels: the first step is as long as the learning rate, for every weight.
+# The gradient's *size* cancels. The first step is as long as the learning rate, for every weight.
 #
 # ## The learning rate falls
 #
@@ -222,8 +217,7 @@ for gradient in (0.001, 1.0, 1000.0):
 #
 # $$\eta_t = \eta_0\,\left(1 - \frac{t}{T}\right)^{0.7}$$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.training.fit import polynomial_decay
 
 for t in (0, 25, 50, 75, 100):
@@ -232,24 +226,7 @@ for t in (0, 25, 50, 75, 100):
     print(f"after {t:3} of 100 steps: {1.2e-4 * factor:.2e}")
 
 # %% [markdown]
-# The released code does something else: it lowers the rate to 0.7 of itself when validation has not improved for more than 2 epochs. Give the invented run on the right more noise, and see which line moves.
-
-# %%
-from ipywidgets import IntSlider
-
-from shnet_course.pictures.lesson_06 import describe_schedules, draw_schedules
-from shnet_course.widgets import explore
-
-explore(
-    draw_schedules,
-    describe_schedules,
-    power=[0.7, 0.5, 1.0, 2.0],
-    patience=IntSlider(2, 0, 6),
-    noise=[0.01, 0.0, 0.03, 0.06],
-)
-
-# %% [markdown]
-# The paper's rate depends on nothing but $t$ and $T$. It is the same in every run, but the length of a run must be chosen before it starts.
+# This rate depends on nothing but $t$ and $T$. So the length of a run must be chosen before it starts.
 #
 # ## The loop in twenty lines
 #
@@ -258,7 +235,7 @@ explore(
 
 # %%
 def fit_by_hand(network, batches, steps, learning_rate, power=0.7):
-    """A row of figures a step. batches: an iterable of at least `steps` batches."""
+    """A row of figures per step. batches: an iterable of at least `steps` batches."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = AdamW(trained, lr=learning_rate, weight_decay=9e-5, fused=True)
     network.train()
@@ -277,7 +254,7 @@ def fit_by_hand(network, batches, steps, learning_rate, power=0.7):
 
 
 # %% [markdown]
-# The batches come from a sampler that draws photos and takes some expressions of each, shuffled by a seed.
+# The batches come from a sampler. It draws scenes and takes some expressions of each, shuffled by a seed.
 
 # %%
 from torch.utils.data import DataLoader
@@ -289,44 +266,70 @@ loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
 by_hand = fit_by_hand(new_network(), loader, config.steps, config.learning_rate)
 
 # %% [markdown]
-# Now the library's `fit`: the same loop, with what a run of many hours needs besides. Same settings, same seed, an evaluation after every step. Are its losses ours, exactly?
+# The library's `fit` is the same loop, with what a long run needs besides: devices, checkpoints, evaluation. Are its losses exactly ours?
 
 # %%
-import tempfile
-from pathlib import Path
-
+from shnet_course.paths import scratch_folder
 from shnet_lib.training.fit import fit
 
-runs = tempfile.TemporaryDirectory()
-library = fit(config, data, Path(runs.name) / "steps")
+runs = scratch_folder()
+library = fit(config, data, runs / "steps")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 assert [row["loss"] for row in library.history] == [row["loss"] for row in by_hand]
 print(len(by_hand), "losses, equal to the last bit")
 
 # %% [markdown]
-# Then let it run: 100 steps, on so few photos (24) that something happens. After each 20 it is evaluated on photos that it has never seen.
+# ## A training that works
+#
+# Now the same `fit` on ten times as many scenes, at the full 128 x 128 pixels, for 1,000 steps. On two cores this takes a good minute. After each 100 steps comes validation, on scenes that the network has never seen. **Before you run it:** which IoU will rise first, on training batches or on validation?
 
 # %%
-few = set(sorted(photos)[:24])
-small = {"train": [e for e in data["train"] if e.image_path in few], "val": data["val"]}
-longer = replace(config, steps=100, evaluate_every=20)
-history = fit(longer, small, Path(runs.name) / "longer").history
-validation = [{"step": row["step"], "iou": row["val_overall_iou"]} for row in history]
-show(
-    draw_runs({"training batches": history, "validation": validation}, ["loss", "iou"]),
-    alt=f"Over 100 steps the loss falls from {history[0]['loss']:.2f} to "
-    f"{history[-1]['loss']:.2f}. IoU on the training batches rises to {history[-1]['iou']:.2f}, "
-    f"on validation to {validation[-1]['iou']:.2f}.",
-)
+from shnet_course.pictures.base import live_curves
+
+long = configure("quick", steps=1000, evaluate_every=100, learning_rate=2e-3)
+scenes = {"train": first_scenes(1500), "val": val[:300]}
+trained = fit(long, scenes, runs / "long", on_evaluation=live_curves())
+
+# %%
+for row in trained.history[1::2]:
+    print(f"step {row['step']:4}: loss {row['loss']:.3f}, IoU {row['iou']:.2f} on training batches, "
+          f"{row['val_overall_iou']:.2f} on validation")  # fmt: skip
 
 # %% [markdown]
-# At first both IoUs are 0: the network learns how much is foreground. Then training rises and validation does not: learning by heart again. [Notebook 10](10_train_unc.ipynb) has thousands of photos and steps, and two lines that climb together.
+# The two curves climb together. First both IoUs are 0, and the loss falls all the same: the network learns how much is background. Here are four answers on validation scenes, not chosen by their quality. Blue is what was meant, orange what the network marks:
+
+# %%
+from shnet_course.pictures.base import draw_predictions
+from shnet_lib.prediction import predict
+
+four = val[3:300:75]
+masks = [predict(trained.trained, e.photo(), e.text).mask for e in four]
+texts = "; ".join(expression.text for expression in four)
+show(draw_predictions(four, masks), alt=f"Four answers on validation scenes: {texts}.")
+
+# %% [markdown]
+# [Notebook 10](10_train_unc.ipynb) trains four times as long on all 4,000 scenes.
+#
+# The released code lowers the rate in another way: to 0.7 of itself when validation has not improved for more than 2 epochs. This is what it would have done above. **With which patience does it begin to act?**
+
+# %%
+from functools import partial
+
+from ipywidgets import IntSlider
+
+from shnet_course.pictures.lesson_06 import draw_schedules
+from shnet_course.widgets import explore
+
+scores = [row["val_overall_iou"] for row in trained.history]
+explore(partial(draw_schedules, scores), power=[0.7, 0.5, 1.0, 2.0], patience=IntSlider(2, 0, 6))
+
+# %% [markdown]
+# The plateau rule needs no length, but it takes noise for a plateau: a few unlucky evaluations lower the rate for good.
 #
 # ## Small batches add up
 #
-# The paper's batch is 50. If memory holds 25, take two, add their gradients, then step. The mean of two equal halves' means is the mean of the whole, so it should be the same. Is it?
+# The paper's batch is 50. If the memory holds 25, take two halves, add their gradients, and then step. The gradient should be the same. Is it?
 
 
 # %%
@@ -350,41 +353,33 @@ precise = new_network().double()
 whole = exact(batch)
 halves = [exact(collate([dataset[indices] for indices in half])) for half in (eight[:2], eight[2:])]
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for mode in ("eval", "train"):
     getattr(precise, mode)()
     once, twice = gradient_of(precise, [whole]), gradient_of(precise, halves)
     apart = ((twice - once).norm() / once.norm()).item()
     print(f"{mode:5} mode: {'equal to nine digits' if apart < 1e-9 else 'more than 1 % apart'}")
-    assert apart < 1e-9 if mode == "eval" else apart > 0.01
 
 # %% [markdown]
-# In evaluation mode, yes. In training mode, no: BatchNorm takes mean and variance from the batch at hand, and a half has others than the whole. So `accumulate=2` in the library is a batch of 50 for the gradient and of 25 for BatchNorm. So are two GPUs with 25 each.
+# In evaluation mode it is. In training mode it is not, because BatchNorm takes mean and variance from the batch at hand, and a half has other ones than the whole. So `accumulate=2` in the library is a batch of 50 for the gradient and of 25 for BatchNorm.
 #
-# ## Numbers with eight bits
+# ## Numbers with eight significant bits
 #
-# Numbers of 16 bits take half the memory of the usual 32, and often less time. There are two formats, float16 and bfloat16, *bf16* for short. What is lost?
+# Numbers of 16 bits take half the memory of the usual 32, and often less time. There are two formats: float16, and bfloat16 or *bf16* for short. What is lost?
 
 # %%
 from shnet_course.pictures.lesson_06 import draw_formats
 
-show(
-    draw_formats(),
-    alt="Bits of three formats. float32: sign, 8 exponent, 23 fraction. float16: sign, 5, 10. "
-    "bfloat16: sign, 8, 7.",
-)
+show(draw_formats())
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for bits in (6, 7, 8):
     print(f"1 + 2^-{bits} in bf16 is", torch.tensor(1 + 2**-bits).bfloat16().item())
 
 # %% [markdown]
-# Seven fraction bits and the leading 1 that is never written: eight. After 1 comes 1.0078. Now take a thousand steps of the paper's learning rate, from a weight of 0.1:
+# Seven fraction bits, and the leading 1 that is never written, make eight significant bits. Now take a thousand steps of the paper's learning rate, starting from a weight of 0.1:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for dtype in (torch.float32, torch.bfloat16):
     weight = torch.tensor(0.1, dtype=dtype)
     for _ in range(1000):
@@ -392,10 +387,9 @@ for dtype in (torch.float32, torch.bfloat16):
     print(f"{str(dtype):15} {weight.item():.3f}")
 
 # %% [markdown]
-# In bf16 the weight never moves: each step is less than half a unit of its last bit. Hence *mixed* precision. Weights and optimiser stay in float32; `autocast` does the multiplications in bf16, and brings back float32 where sums are long, as in the loss.
+# In bf16 the weight never moves, because each step is less than half a unit of its last bit. That is why precision is *mixed*. Weights and optimiser stay in float32. `autocast` multiplies in bf16, and returns to float32 where sums are long, as in the loss.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 layer, inputs = torch.nn.Linear(4, 1), torch.rand(2, 4)
 with torch.autocast("cpu", torch.bfloat16):
     logits = layer(inputs)
@@ -403,78 +397,54 @@ with torch.autocast("cpu", torch.bfloat16):
 print("weight", layer.weight.dtype, "| product", logits.dtype, "| loss", loss.dtype)
 
 # %% [markdown]
-# float16 has three bits more, and pays with range. The loss is a mean over $50 \cdot 320 \cdot 320$ pixels, so the gradient of each pixel's logit is at most one divided by that. A pixel that is right to 90 % has a tenth of it:
+# float16 has three significant bits more, and pays for them with range. The loss is a mean over $50 \cdot 320 \cdot 320$ pixels, so the gradient of each pixel's logit is at most one divided by that number. A pixel that is 90 % sure of the right answer has a tenth of it:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 gradient = 0.1 / (50 * 320 * 320)
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     print(f"{str(dtype):15} {torch.tensor(gradient).to(dtype).item():.3g}")
 
 # %% [markdown]
-# In float16 it is zero. So float16 needs its loss multiplied by a large number first (accelerate does that), and bf16 does not.
-#
-# When does bf16 pay? Where multiplications take most of the time, and the hardware does them faster. On the machine that made this page, for our small network and for one large product:
-
-# %%
-import time
-
-
-def seconds(work, precision):
-    """The shortest of ten times."""
-    times = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        for _ in range(10):
-            began = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - began)
-    return min(times)
-
-
-learnt.eval()
-matrix = torch.rand(1024, 1024)
-for name, work in (("SHNet", lambda: learnt(batch)), ("product", lambda: matrix @ matrix)):
-    fp32, bf16 = seconds(work, "no"), seconds(work, "bf16")
-    print(f"{name:8} fp32 {1000 * fp32:6.1f} ms   bf16 {1000 * bf16:6.1f} ms")
-
-# %% [markdown]
-# In the library bf16 is one setting, `precision="bf16"`.
+# In float16 the gradient is zero. So float16 needs its loss multiplied by a large number first, which accelerate does; bf16 does not. In the library the choice is one setting, `precision="bf16"`. It saves time on hardware that multiplies in bf16, such as GPUs since Ampere.
 #
 # ## First broken run
 #
-# Our eight answers again. The broken run differs in one setting. **Which one, and what would you try next?**
+# Our eight answers again. The broken run differs from the healthy one in one setting. **Which one, and what would you try next?**
 
 # %%
-first = {"healthy": by_heart, "broken": learn_by_heart(new_network(), batch, learning_rate=0.3)}
-show(
-    draw_runs(first, ["loss", "iou"]),
-    alt="The healthy loss falls smoothly to near 0. The broken one shoots up within the first "
-    "steps, comes down to about where knowing nothing is, and stays there; its IoU is near 0.",
-)
+broken = learn_by_heart(new_network(), batch, learning_rate=3e-2)
+show(draw_runs({"healthy": by_heart, "broken": broken}, ["loss", "iou"]))
 
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# The learning rate is too high. Its mark: the loss first goes *up*, far above the entropy (the network is sure of nonsense), then settles where nothing is known. AdamW's step is as long as the learning rate. If that is longer than the weights, the first step already replaces the network. Try a tenth, and again a tenth, until the loss falls from the first steps on.
+# The learning rate is too high. You recognise it by a loss that first goes *up*, since the network becomes sure of nonsense. AdamW's step is as long as the learning rate. If that is as long as the weights themselves, the first steps replace the network. Try a tenth, and again a tenth, until the loss falls from the start.
 #
 # </details>
 #
-# The evidence: what is its loss at the end, and how large is a typical weight?
+# Here are more rates, each for 50 steps. **Which would you choose?**
 
 # %%
-print(f"loss at the end {first['broken'][-1]['loss']:.2f}, for knowing nothing {know_nothing:.2f}")
+from shnet_course.pictures.lesson_06 import draw_rates
 
-# %%
-# NBVAL_CHECK_OUTPUT
+rates = {rate: learn_by_heart(new_network(), batch, learning_rate=rate) for rate in (1e-4, 1e-2)}
+rates |= {1e-3: by_heart, 3e-2: broken}
+show(draw_rates(rates, know_nothing))
+
+# %% [markdown]
+# Between 0.001 and 0.01 the rate hardly matters here. 0.0001 would need more steps. The paper's 0.00012 belongs to a network that is 80 times as large and trains for many epochs.
+#
+# Why is 0.03 too long a step? Compare it with a typical weight:
+
+# %% tags=["nbval-check-output"]
 weights = torch.cat([p.detach().flatten() for p in new_network().fusion.parameters()])
 typical = weights.abs().median().item()
-print("a step of 0.3 is longer than a typical weight of HCAM:", 0.3 > typical)
-print("a step of 0.001 is shorter than a tenth of it:        ", 0.001 < typical / 10)
+print(f"a typical weight of HCAM is {typical:.3f}; a step of 0.03 is longer: {0.03 > typical}")
 
 # %% [markdown]
 # ## Second broken run
 #
-# The trained SHNet that the course ships shall learn to see at dusk. We darken photos a little and go on training. A colleague does the same with a backbone of their own making, frozen as the paper asks:
+# We want the shipped SHNet to work at dusk as well. So we darken the scenes a little and go on training. A colleague does the same with a backbone class of their own, frozen as the paper asks:
 
 # %%
 from shnet_lib import load_shnet
@@ -512,10 +482,10 @@ def learn_the_dusk(theirs):
     network, words = trained.network, trained.vocabulary
     if theirs:
         network.backbone = TheirBackbone(network.backbone.network)
-    photos, others = (ReferringDataset(data[name], words, 128) for name in ("train", "val"))
+    scenes, others = (ReferringDataset(data[name], words, 128) for name in ("train", "val"))
     by_day = collate([others[indices] for indices in others.expressions_of_image])
-    sampler = ImageBatchSampler(photos, 16, 4)
-    batches = map(at_dusk, DataLoader(photos, batch_sampler=sampler, collate_fn=collate))
+    sampler = ImageBatchSampler(scenes, 16, 4)
+    batches = map(at_dusk, DataLoader(scenes, batch_sampler=sampler, collate_fn=collate))
     rows = [{"step": 0, "day_iou": score(network, by_day)}]
     for step in (4, 8, 12):
         fit_by_hand(network, batches, 4, learning_rate=1e-5)
@@ -524,28 +494,23 @@ def learn_the_dusk(theirs):
 
 
 # %% [markdown]
-# Look at the score on *ordinary* photos. **The rate is a hundredth of a healthy one, and the backbone asks for no gradient. What happened?**
+# Look at the score on *ordinary* scenes. **The learning rate is a hundredth of a healthy one, and the backbone asks for no gradient. What happened?**
 
 # %%
 _, _, ours = learn_the_dusk(theirs=False)
 network, by_day, theirs = learn_the_dusk(theirs=True)
-show(
-    draw_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]),
-    alt=f"Overall IoU on ordinary photos over 12 steps. Ours stays at {ours[-1]['day_iou']:.2f}, "
-    f"theirs falls from {theirs[0]['day_iou']:.2f} to {theirs[-1]['day_iou']:.2f}.",
-)
+show(draw_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]))
 
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# BatchNorm has leaked. It owns two kinds of numbers: parameters, which a gradient changes, and running statistics, which a *forward pass* in training mode changes. `network.train()` reached into their backbone, and with each batch at dusk its statistics moved a tenth of the way to the dark (torch's default). By day they no longer fit. Its mark: a good score falls at once, fast and smoothly, however low the rate. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
+# BatchNorm has leaked. It owns two kinds of numbers: parameters, which a gradient changes, and running statistics, which a *forward pass* in training mode changes. `network.train()` reached into their backbone, and with each batch at dusk its statistics moved a tenth of the way towards the dark. You recognise the leak by a good score that falls at once, however low the rate is. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
 #
 # </details>
 #
-# The evidence: compare their backbone with the shipped one, number by number. Then put back nothing but the statistics.
+# For evidence, compare their backbone with the shipped one, number by number. Then put back nothing but the statistics.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 before = load_shnet("../data/weights/shnet_refshapes").network.backbone.network.state_dict()
 after = network.backbone.network.state_dict()
 moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -557,7 +522,6 @@ print(f"of {len(parameters)} parameters {len(moved & parameters.keys())} moved,"
 broken = score(network, by_day)
 network.backbone.network.load_state_dict(before)
 mended = score(network, by_day)
-assert mended > broken + 0.3
 print(f"by day: {broken:.2f}; with the old statistics {mended:.2f}")
 
 # %% [markdown]
@@ -577,13 +541,10 @@ masks = torch.stack([torch.from_numpy(expression.mask()) for expression in asked
 theirs = batch | {"target": their_target(masks, 64)}
 careless = new_network()
 third = {"ours": by_heart, "theirs": learn_by_heart(careless, theirs)}
-show(
-    draw_runs(third, ["loss", "iou"]),
-    alt="Loss and IoU of both runs over 50 steps: hardly to be told apart, both end above 0.9.",
-)
+show(draw_runs(third, ["loss", "iou"]))
 
 # %% [markdown]
-# Both look well. Then both are evaluated on the same eight expressions, against the masks on disk, at the photo's own size. **Why is one so much worse?**
+# Both look well. Then both are evaluated on the same eight expressions, against the masks on disk and at their own size. **Why is one so much worse?**
 
 # %%
 from shnet_lib.training.evaluate import evaluate
@@ -595,48 +556,28 @@ for name, network in (("ours", learnt), ("theirs", careless)):
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# Their target is too large. Bilinear resizing gives each pixel at the border a value between 0 and 1, and `> 0` calls them all foreground: the mask is *dilated*. The network learnt exactly what it was shown. Its mark: the training curve is perfect, and the evaluation is worse *on the same examples*. The remedy: give each new pixel the value of the nearest old one.
+# Their target is too large. Bilinear resizing gives each pixel at the border a value between 0 and 1, and `> 0` calls them all foreground: the mask is *dilated*. You recognise it by a perfect training curve and a worse evaluation *on the same examples*. The remedy is to give each new pixel the value of the nearest old one. Lesson 07 has more.
 #
 # </details>
 #
-# The evidence: target against target.
+# For evidence, compare target with target.
 
 # %%
 from shnet_course.pictures.lesson_06 import draw_targets
 
 ours_64, theirs_64 = batch["target"] > 0.5, theirs["target"] > 0.5  # (8, 64, 64)
 smallest = int(ours_64.sum(dim=(1, 2)).argmin())
-show(
-    draw_targets(ours_64[smallest].numpy(), {"theirs": theirs_64[smallest].numpy()}),
-    alt=f"The mask of “{asked[smallest].text}”, and theirs, which has a rim all around it.",
-)
-print(f"all eight: {overall_iou(*intersection_and_union(theirs_64, ours_64)):.2f}")
+show(draw_targets(ours_64[smallest].numpy(), {"theirs": theirs_64[smallest].numpy()}))
+print(f"all eight: IoU {overall_iou(*intersection_and_union(theirs_64, ours_64)):.2f}")
 
 # %% [markdown]
-# The released code makes its targets bilinearly too, at 160 x 160, and takes what is above 0. How much too large they are depends on "bilinear": with `antialias`, as above, an average over all pixels that the new one covers; without, over the four around its place, as the released code has it. Here are both, for thirty discs in photos of 427 x 640, against the discs by nearest pixels:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_course.measure.conventions import discs
-
-for radius in (8, 60):
-    photos_of_discs = torch.stack(discs(radius, 427, 640, count=30, seed=0)).float()[None]
-    nearest = F.interpolate(photos_of_discs, (160, 160), mode="nearest-exact")[0] > 0
-    for antialias in (False, True):
-        smooth = F.interpolate(photos_of_discs, (160, 160), mode="bilinear", antialias=antialias)
-        agreement = overall_iou(*intersection_and_union(smooth[0] > 0, nearest))
-        print(f"radius {radius:2}, antialias {antialias!s:5}: IoU {agreement:.2f}")
-
-# %% [markdown]
-# Either way small things suffer most. Lesson 07 takes the released code's, which is the milder way, and shows what it does to a table.
-#
 # ## Stop, and go on
 #
-# `fit` leaves everything behind at each evaluation: weights, AdamW's two means, the learning rate's place, the random state, the place in the data. Here is a run of 12 steps, and one that loses power after step 6.
+# At each evaluation `fit` saves what the next step needs: weights, AdamW's two means, the step, and the state of the random numbers. Here are a run of 12 steps, and one that loses power after step 6.
 
 # %%
 settings = replace(config, steps=12, batch_size=8, evaluate_every=3)
-uninterrupted = fit(settings, data, Path(runs.name) / "uninterrupted")
+uninterrupted = fit(settings, data, runs / "uninterrupted")
 
 
 def power_cut(history):
@@ -645,12 +586,12 @@ def power_cut(history):
 
 
 try:
-    fit(settings, data, Path(runs.name) / "cut", on_evaluation=power_cut)
+    fit(settings, data, runs / "cut", on_evaluation=power_cut)
 except RuntimeError as error:
     print(error)
 
 # %%
-resumed = fit(settings, data, Path(runs.name) / "cut", resume=True)
+resumed = fit(settings, data, runs / "cut", resume=True)
 
 
 def figures(result):
@@ -659,54 +600,18 @@ def figures(result):
     return [{k: v for k, v in row.items() if k not in clock} for row in result.history]
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
-assert figures(resumed) == figures(uninterrupted)
+# %% tags=["nbval-check-output"]
 whole, parts = (r.trained.network.state_dict() for r in (uninterrupted, resumed))
-assert all(torch.equal(whole[name], parts[name]) for name in whole)
-print(len(resumed.history), "rows and", len(whole), "tensors, equal to the last bit")
+print(
+    len(resumed.history), "rows of figures are equal:", figures(resumed) == figures(uninterrupted)
+)
+print(
+    len(whole), "tensors are equal:", all(torch.equal(whole[name], parts[name]) for name in whole)
+)
 
 # %% [markdown]
-# With other settings it refuses to go on:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.training.checkpoint import CheckpointError
-
-try:
-    fit(replace(settings, seed=1), data, Path(runs.name) / "cut", resume=True)
-except CheckpointError as error:
-    print(str(error)[str(error).index("was begun") :])
-
-# %% [markdown]
-# ## Several GPUs
+# On several GPUs the same run is one command: [Several GPUs](../docs/several_gpus.md).
 #
-# One process drives each GPU. All hold the same network, each takes its share of every batch, and gradients are averaged. In a notebook, `notebook_launcher` starts the processes. It wants a function, and a notebook that has not touched CUDA. Here it gets one process:
-
-# %%
-from accelerate import notebook_launcher
-
-
-def one_of_many(folder):
-    result = fit(config, data, folder)
-    assert [row["loss"] for row in result.history] == [row["loss"] for row in by_hand]
-
-
-notebook_launcher(one_of_many, (Path(runs.name) / "launched",), num_processes=1)
-
-# %% [markdown]
-# `batch_size` counts over all processes, so that the same settings are the same training on one GPU and on eight (but for BatchNorm: see above). From a terminal, on all GPUs of the machine:
-#
-# ```
-# accelerate launch -m shnet_lib train --preset unc-320 --data /path/to/data --run runs/unc
-# ```
-#
-# The same command with `--resume` goes on with that run. [Several GPUs](../docs/several_gpus.md) has more, and says what of it was tried.
-
-# %%
-runs.cleanup()
-
-# %% [markdown]
 # ## What the paper does not say
 #
 # | | section 4.2 | released code |
@@ -717,15 +622,14 @@ runs.cleanup()
 # | augmentation | none named | grey photos, with probability 0.3 |
 # | how the target is resized | nothing | bilinearly, then above 0 |
 #
-# **How long.** Polynomial decay ends when training does, so the length decides every rate. Our presets say 30 epochs, a guess. For UNC that is:
+# **How long.** The length decides every rate. Our presets say 30 epochs, which is a guess. For UNC this means:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 expressions, batch_size, epochs = 120_624, paper.batch_size, paper.epochs
-print(f"{expressions // batch_size} steps an epoch, {epochs * (expressions // batch_size)} in all")
+print(f"{expressions // batch_size} steps per epoch, {epochs * (expressions // batch_size)} in all")
 
 # %% [markdown]
-# **How layers start.** torch starts a convolution with smaller weights than He et al. (2015) advise in front of a ReLU, and its logits near 0, so that the first guess is "perhaps" everywhere. The library takes their advice, and its first guess is "background". Our eight answers from torch's own start:
+# **How layers start.** torch starts a convolution with smaller weights than He et al. (2015) advise in front of a ReLU. Its first logits are near 0, so the first guess is "perhaps" everywhere. The library follows He et al., and its first guess is "background". Here are our eight answers from torch's own start:
 
 
 # %%
@@ -743,27 +647,55 @@ def spread(network):
     return network.aspp.project[0].weight.var().item()
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print(f"{spread(new_network()) / spread(torch_start()):.0f} times the variance of torch's own")
 
 # %%
 slow = learn_by_heart(torch_start(), batch)
-starts = {"the library's start": by_heart, "torch's own start": slow}
-show(
-    draw_runs(starts, ["loss", "iou"]),
-    alt=f"Loss and IoU over 50 steps from both starts; the IoU ends at {by_heart[-1]['iou']:.2f} "
-    f"and at {slow[-1]['iou']:.2f}.",
-)
+show(draw_runs({"the library's start": by_heart, "torch's own start": slow}, ["loss", "iou"]))
+
+# %% [markdown]
+# ## Five questions
+#
+# <details><summary>1. After 500 steps the loss equals the entropy of the targets. What was learnt?</summary>
+#
+# How much is foreground, and nothing else. Check that phrases and images arrive.
+#
+# </details>
+#
+# <details><summary>2. Validation IoU is 0 while the loss falls. Is the run broken?</summary>
+#
+# Not yet. The network learns how much is background before it marks a pixel. Wait for the next evaluations.
+#
+# </details>
+#
+# <details><summary>3. What changes with accumulate=5, and what does not?</summary>
+#
+# The gradient is still the mean over 50 expressions. BatchNorm sees 10 at a time.
+#
+# </details>
+#
+# <details><summary>4. Why do weights stay in float32 when bf16 multiplies?</summary>
+#
+# A step of 1e-4 on a weight of 0.1 is less than half a unit of the last of its eight bits. It would be lost.
+#
+# </details>
+#
+# <details><summary>5. Can you resume a finished run of 30 epochs for ten more?</summary>
+#
+# No: its rate has decayed to 0. Begin a run of 40 epochs, or a new one from its weights (`start_from`).
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
 # - SHNet learnt eight answers by heart in 50 steps, and could not where the phrases were hidden.
 # - Your loop of twenty lines and the library's `fit` gave the same losses to the last bit.
-# - Polynomial decay looks only at its length; half batches give the whole's gradient except through BatchNorm; bf16 keeps eight bits, so weights stay in float32.
-# - A high rate shoots up and settles at nothing; leaked statistics ruin a good score without a gradient; a dilated target trains perfectly and evaluates badly.
-# - A run that lost power went on bit for bit, and one function trains on one process or several.
+# - A thousand steps on 1,500 scenes gave a network that answers phrases on scenes it had never seen.
+# - Polynomial decay depends only on its length; half batches change only what BatchNorm sees; bf16 keeps eight significant bits, so weights stay in float32.
+# - A high rate makes the loss rise first; leaked statistics ruin a good score without a gradient; a dilated target trains perfectly and evaluates badly.
+# - A run that lost power went on bit for bit.
 #
 # Practise: [the exercises of this lesson](../exercises/06_training_ex.ipynb).
 #

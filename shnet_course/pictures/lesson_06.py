@@ -1,4 +1,7 @@
-"""Pictures of lesson 06: runs side by side, learning rates, number formats, a dilated target."""
+"""Pictures of lesson 06: runs side by side, learning rates, number formats, a dilated target.
+
+Each figure carries the text for those who cannot see it as its label, which `show` reads.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,9 +19,9 @@ from shnet_lib.training.fit import polynomial_decay
 
 LEARNING_RATE, PLATEAU_FACTOR = 1.2e-4, 0.7  # section 4.2; the released code
 LABELS = {
-    "loss": "loss (BCE a pixel)",
+    "loss": "loss (BCE per pixel)",
     "iou": "overall IoU",
-    "day_iou": "overall IoU, ordinary photos",
+    "day_iou": "overall IoU, ordinary scenes",
 }
 MARGIN = 3  # pixels
 MARKS = ("-", "--", ":", "-.")
@@ -57,24 +60,48 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
         ax.legend(fontsize=9)
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
+    told = [
+        f"{name}: {measure} from {rows[0][measure]:.2f} to {rows[-1][measure]:.2f}"
+        for measure in measures
+        for name, rows in runs.items()
+        if measure in rows[0]
+    ]
+    figure.set_label(f"Curves over the steps. {'; '.join(told)}.")
     return figure
 
 
 # ---------------------------------------------------------------- learning rates
 
 
-def validation_of(epochs: int, noise: float, seed: int = 0) -> list[float]:
-    """An invented overall IoU after each epoch: it climbs, flattens, and trembles by `noise`."""
-    random = np.random.default_rng(seed)
-    epoch = np.arange(1, epochs + 1)
-    return (0.65 * (1 - np.exp(-epoch / 3)) + noise * random.standard_normal(epochs)).tolist()
+def draw_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: float) -> Figure:
+    """The last loss of runs that differ in their learning rate; the dotted line knows nothing.
+
+    Args:
+        runs: learning rate -> rows with a "loss". The highest loss on the way is drawn as well.
+        know_nothing: the entropy of the targets.
+    """
+    rates = sorted(runs)
+    last = [runs[rate][-1]["loss"] for rate in rates]
+    highest = [max(row["loss"] for row in runs[rate]) for rate in rates]
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained", dpi=110)
+    ax = figure.subplots()
+    ax.plot(rates, last, "o-", color=PALETTE[0], linewidth=2, label="at the end")
+    ax.plot(rates, highest, "s--", color=PALETTE[1], label="highest on the way")
+    ax.axhline(know_nothing, color="0.4", linestyle=":", label="knowing nothing (the entropy)")
+    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel=LABELS["loss"])
+    ax.legend(fontsize=9)
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    told = ", ".join(f"{rate:g}: {loss:.2f}" for rate, loss in zip(rates, last, strict=True))
+    figure.set_label(f"The last loss against the learning rate. {told}.")
+    return figure
 
 
 def plateau_rates(scores: Sequence[float], patience: int) -> list[float]:
-    """The learning rate *during* each epoch if it falls to 0.7 of itself at a plateau.
+    """The learning rate *before* each evaluation if it falls to 0.7 of itself at a plateau.
 
-    As in the released code: after `patience` epochs without a better score, the next one that is
-    not better lowers the rate. torch's own scheduler does it.
+    As in the released code: after `patience` evaluations without a better score, the next one that
+    is not better lowers the rate. torch's own scheduler does it.
     """
     optimizer = SGD([torch.zeros(1)], lr=LEARNING_RATE)
     scheduler = ReduceLROnPlateau(optimizer, "max", factor=PLATEAU_FACTOR, patience=patience)
@@ -85,38 +112,37 @@ def plateau_rates(scores: Sequence[float], patience: int) -> list[float]:
     return rates
 
 
-def draw_schedules(power: float, patience: int, noise: float, epochs: int = 30) -> Figure:
-    """The paper's decay with some power, and the released code's answer to an invented run."""
-    epoch = np.arange(1, epochs + 1)
-    scores = validation_of(epochs, noise)
-    decay = [LEARNING_RATE * polynomial_decay(e - 1, epochs, power) for e in epoch]
-    figure = Figure(figsize=(9.8, 3.2), layout="constrained", dpi=100)
-    left, right = figure.subplots(1, 2)
-    left.plot(epoch, decay, color=PALETTE[0], linewidth=2, label=f"polynomial, power {power:g}")
+def draw_schedules(scores: Sequence[float], power: float, patience: int) -> Figure:
+    """Both rules on one run: the paper's decay, and what the released code makes of its scores.
+
+    Args:
+        scores: validation's overall IoU at each evaluation.
+    """
+    number = np.arange(1, len(scores) + 1)
+    decay = [LEARNING_RATE * polynomial_decay(n - 1, len(scores), power) for n in number]
     rates = plateau_rates(scores, patience)
-    left.step(epoch, rates, "--", where="post", color=PALETTE[1], linewidth=2,
+    figure = Figure(figsize=(9.8, 3.2), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
+    left.plot(number, decay, color=PALETTE[0], linewidth=2, label=f"polynomial, power {power:g}")
+    left.step(number, rates, "--", where="post", color=PALETTE[1], linewidth=2,
               label=f"plateau, patience {patience}")  # fmt: skip
-    left.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.05 * LEARNING_RATE))
+    left.set(xlabel="evaluation", ylabel="learning rate", ylim=(0, 1.05 * LEARNING_RATE))
     left.ticklabel_format(axis="y", scilimits=(-4, -4))
     left.legend(fontsize=9, loc="lower left")
-    right.plot(epoch, scores, "o-", color=PALETTE[7], markersize=4)
-    right.set(xlabel="epoch", ylabel="overall IoU (invented)", ylim=(0, 0.8))
+    right.plot(number, scores, "o-", color=PALETTE[7], markersize=4)
+    right.set(xlabel="evaluation", ylabel="overall IoU, validation", ylim=(0, 1))
     right.set_title("what the plateau rule looks at", fontsize=10)
     for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def describe_schedules(power: float, patience: int, noise: float, epochs: int = 30) -> str:
-    """The same picture in words."""
-    rates = plateau_rates(validation_of(epochs, noise), patience)
-    halfway = LEARNING_RATE * polynomial_decay(epochs // 2, epochs, power)
-    return (
-        f"Learning rates over {epochs} epochs. Polynomial with power {power:g}: {halfway:.2g} "
-        f"halfway, 0 at the end. On a plateau with patience {patience}: lowered "
-        f"{len(set(rates)) - 1} times, {rates[-1]:.2g} in the last epoch."
+    halfway = LEARNING_RATE * polynomial_decay(len(scores) // 2, len(scores), power)
+    figure.set_label(
+        f"Learning rates over {len(scores)} evaluations. Polynomial with power {power:g}: "
+        f"{halfway:.2g} halfway, 0 at the end. On a plateau with patience {patience}: lowered "
+        f"{len(set(rates)) - 1} times, {rates[-1]:.2g} before the last one."
     )
+    return figure
 
 
 # ---------------------------------------------------------------- number formats
@@ -144,6 +170,8 @@ def draw_formats() -> Figure:
     ax.set(xlim=(-5, 32.2), ylim=(1 - len(FORMATS) - 0.2, 1))
     ax.legend(fontsize=10, loc="lower right")
     ax.set_axis_off()
+    told = [f"{name}: 1 sign, {e} exponent, {f} fraction" for name, (e, f) in FORMATS.items()]
+    figure.set_label(f"The bits of three formats. {'; '.join(told)}.")
     return figure
 
 
@@ -171,4 +199,6 @@ def draw_targets(target: np.ndarray, others: Mapping[str, np.ndarray]) -> Figure
         title = name if mask is target else f"{name}\nIoU {iou_of(mask, target):.2f}"
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
+    told = ", ".join(f"{name} with IoU {iou_of(mask, target):.2f}" for name, mask in others.items())
+    figure.set_label(f"A mask, and beside it {told}: what is added and what is lacking.")
     return figure

@@ -1,6 +1,10 @@
 """The environment check: silent remedies where all is well, one named remedy where it is not."""
 
 import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +15,9 @@ from shnet_course.environment import (
     _there,
     check_environment,
     report,
+    stay_on_the_cpu,
 )
+from shnet_course.paths import COURSE
 
 
 def test_here_everything_but_the_data_is_there(tmp_path):
@@ -51,3 +57,17 @@ def test_one_line_a_finding_and_one_for_what_to_do(tmp_path):
     assert lines[0] == "OK  file       is there"
     assert lines[1].startswith("--  other ") and lines[2].strip() == "-> make it"
     assert len(lines) == 3
+
+
+def test_a_lesson_that_compares_bits_stays_on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")  # so that it is put back afterwards
+    stay_on_the_cpu()
+    assert os.environ["ACCELERATE_USE_CPU"] == "true"
+
+
+def test_a_scratch_folder_is_gone_with_its_process():
+    code = "from shnet_course.paths import scratch_folder as f; p = f(); print(p, p.is_dir())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=COURSE
+    ).stdout.split()
+    assert told[1] == "True" and not Path(told[0]).exists()

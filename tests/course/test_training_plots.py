@@ -9,13 +9,12 @@ from shnet_course.pictures.base import PALETTE
 from shnet_course.pictures.lesson_06 import (
     FORMATS,
     LEARNING_RATE,
-    describe_schedules,
     draw_formats,
+    draw_rates,
     draw_runs,
     draw_schedules,
     draw_targets,
     plateau_rates,
-    validation_of,
 )
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -32,6 +31,11 @@ def test_each_run_is_a_line_in_each_panel_that_it_has_figures_for():
     assert [line.get_label() for line in iou.lines] == ["one"]
     assert loss.lines[1].get_xydata().tolist() == [[3, 0.7], [9, 3.0]]
     assert iou.lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3]]
+
+
+def test_the_curves_are_told_in_words():
+    label = draw_runs(RUNS, ["loss", "iou"]).get_label()
+    assert "one: loss from 0.50 to 0.40; other: loss from 0.70 to 3.00; one: iou" in label
 
 
 def test_runs_differ_in_more_than_colour():
@@ -77,10 +81,16 @@ def literal_plateau(scores: list[float], patience: int) -> list[float]:
     return rates
 
 
+def climbing(count: int, noise: float) -> list[float]:
+    random = np.random.default_rng(0)
+    rise = 0.65 * (1 - np.exp(-np.arange(1, count + 1) / 3))
+    return (rise + noise * random.standard_normal(count)).tolist()
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.06])
 @pytest.mark.parametrize("patience", [0, 2, 6])
 def test_plateau_rates_are_those_of_the_rule(patience, noise):
-    scores = validation_of(20, noise)
+    scores = climbing(20, noise)
     assert np.allclose(
         plateau_rates(scores, patience), literal_plateau(scores, patience), rtol=1e-9, atol=0
     )
@@ -92,28 +102,29 @@ def test_patience_of_two_bears_two_epochs_and_not_three():
     )
 
 
-def test_the_invented_run_is_the_same_each_time_and_climbs_without_noise():
-    assert validation_of(30, 0.03) == validation_of(30, 0.03)
-    quiet = validation_of(30, 0.0)
-    assert all(later > sooner for sooner, later in zip(quiet, quiet[1:], strict=False))
-    assert 0 < quiet[0] and quiet[-1] < 0.65
-
-
 @pytest.mark.parametrize("power", [0.5, 0.7, 2.0])
 def test_the_drawn_decay_is_the_formula_and_the_step_line_the_rule(power):
-    left, right = draw_schedules(power, patience=1, noise=0.03, epochs=20).axes
+    scores = climbing(20, 0.03)
+    figure = draw_schedules(scores, power, patience=1)
+    left, right = figure.axes
     decay, plateau = (line.get_ydata() for line in left.lines)
-    expected = [LEARNING_RATE * (1 - epoch / 20) ** power for epoch in range(20)]
+    expected = [LEARNING_RATE * (1 - n / 20) ** power for n in range(20)]
     assert np.allclose(decay, expected, rtol=1e-12, atol=0)
-    assert np.allclose(plateau, literal_plateau(validation_of(20, 0.03), 1), rtol=1e-9, atol=0)
-    assert right.lines[0].get_ydata().tolist() == validation_of(20, 0.03)
+    rates = literal_plateau(scores, 1)
+    assert np.allclose(plateau, rates, rtol=1e-9, atol=0)
+    assert right.lines[0].get_ydata().tolist() == scores
+    assert f"lowered {len(set(rates)) - 1} times, {rates[-1]:.2g}" in figure.get_label()
+    assert f"{LEARNING_RATE * 0.5**power:.2g} halfway" in figure.get_label()
 
 
-def test_the_words_say_what_is_drawn():
-    text = describe_schedules(0.7, 0, 0.06)
-    rates = literal_plateau(validation_of(30, 0.06), 0)
-    assert f"lowered {len(set(rates)) - 1} times, {rates[-1]:.2g}" in text
-    assert f"{LEARNING_RATE * 0.5**0.7:.2g} halfway" in text
+def test_rates_are_drawn_in_order_with_their_last_and_their_highest_loss():
+    runs = {1e-1: [{"loss": 0.3}, {"loss": 2.0}, {"loss": 0.9}], 1e-3: [{"loss": 0.3}]}
+    figure = draw_rates(runs, 0.25)
+    last, highest, nothing = figure.axes[0].lines
+    assert last.get_xydata().tolist() == [[1e-3, 0.3], [1e-1, 0.9]]
+    assert highest.get_ydata().tolist() == [0.3, 2.0]
+    assert nothing.get_ydata() == [0.25, 0.25]
+    assert "0.001: 0.30, 0.1: 0.90" in figure.get_label()
 
 
 # --- formats, targets -----------------------------------------------------------------------------
