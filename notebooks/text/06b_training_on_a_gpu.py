@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 06b · Training on a GPU
 #
-# *Section 4.2, implementation details · 30 minutes to read, 1 minute to run on two CPU cores*
+# *Section 4.2, implementation details · 30 minutes to read, 1.5 minutes to run on two CPU cores*
 #
 # **You need to know** the training loop of lesson 06. You need no GPU: every cell runs on a CPU, and uses a GPU where there is one.
 #
