@@ -699,4 +699,4 @@ show(draw_runs({"the library's start": by_heart, "torch's own start": slow}, ["l
 #
 # Practise: [the exercises of this lesson](../exercises/06_training_ex.ipynb).
 #
-# Next: [06b · Training on a GPU](06b_training_on_a_gpu.ipynb), where the same loop meets a second machine, or [07 · Evaluation](07_evaluation.ipynb), where a single number turns out to be several.
+# Next: [06b · Training on a GPU](06b_training_on_a_gpu.ipynb), then [07 · Evaluation](07_evaluation.ipynb).

@@ -74,7 +74,7 @@ def test_the_best_network_is_measured_on_each_split(squares_folder, tmp_path):
     [
         (["--preset", "quik"], "Did you mean 'quick'"),
         (["--set", "stepz=3"], "Did you mean 'steps'"),
-        (["--set", "steps=many"], "steps=many"),
+        (["--set", "steps=many"], "steps = 'many'"),
         (["--resume"], "config.json"),
         (["--set", "model.backbone=resnet18"], "backbone_weights"),
         (["--dataset", "unc+"], "refs(unc).p"),
