@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.runner import runtestprotocol
 from drawn import write_drawn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +61,26 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             process.kill()
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+ABORTED = ("src/signaler.cpp", "Kernel died before replying to kernel_info")
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """A test runs once more where libzmq has aborted its kernel.
+
+    With two workers that happens to one kernel in fifty ("Assertion failed: pfd.revents & POLLIN"),
+    and says nothing of what is tested.
+    """
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed and any(a in report.longreprtext for a in ABORTED) for report in reports):
+        item._initrequest()  # fresh fixtures
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(scope="session")
