@@ -170,20 +170,3 @@ def test_01_leafs_through_another_data_set_and_another_split(browser, server):
     lesson.slide("index")
     lesson.until_redrawn(before)
     assert not lesson.errors()
-
-
-@pytest.mark.slow
-def test_09_shows_what_a_clicked_pixel_and_a_clicked_word_look_at(browser, server):
-    lesson = Lesson(browser, server, "09_looking_inside")
-    lesson.run_all()
-    before = lesson.pictures()
-    lesson.page.locator("button[title='row 0, column 0']").click()
-    lesson.until_redrawn(before)
-    before = lesson.pictures()
-    lesson.page.locator("button.jupyter-button:has-text('bottom')").click()
-    lesson.until_redrawn(before)
-    assert lesson.page.locator("button.jupyter-button:has-text('?')").count() == 1
-    before = lesson.pictures()
-    lesson.choose("layer", "1")
-    lesson.until_redrawn(before)
-    assert not lesson.errors()
