@@ -209,9 +209,8 @@ def evaluate(given: argparse.Namespace) -> None:
             batch_size=given.batch_size,
             workers=given.workers,
         )
-        report[split] = {name: round(value, 4) for name, value in measured.metrics.items()}
+        report[split] = measured.rounded()
         if given.out:
-            given.out.mkdir(parents=True, exist_ok=True)
             save_rows(measured.rows, given.out / f"expressions-{split}.csv")
     print(json.dumps(report))
 
@@ -232,7 +231,7 @@ def predict(given: argparse.Namespace) -> None:
     import numpy as np
     from PIL import Image
 
-    from shnet_lib.prediction import overlay, predict, read_photo
+    from shnet_lib.prediction import highlight, predict, read_photo
 
     photos, phrases = photos_in(given.photos), phrases_of(given)
     trained = load(given)
@@ -244,7 +243,7 @@ def predict(given: argparse.Namespace) -> None:
             answer = predict(trained, photo, phrase, given.threshold)
             name = free_name(f"{photo.stem} {phrase}", taken)
             Image.fromarray(answer.mask).save(given.out / f"{name}.mask.png")
-            Image.fromarray(overlay(pixels, answer.mask)).save(given.out / f"{name}.overlay.png")
+            Image.fromarray(highlight(pixels, answer.mask)).save(given.out / f"{name}.overlay.png")
             unknown = ", ".join(answer.unknown_words)
             note = f"; never seen in training: {unknown}" if unknown else ""
             share = f"{answer.mask.mean():.1%} of the photo"

@@ -81,7 +81,7 @@ def predict(
     return Prediction(probability > threshold, probability, words, unknown)
 
 
-def overlay(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def highlight(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8, (H, W) bool -> the photo, pale outside of the mask, its border orange."""
     inside = mask.copy()  # pixels whose four neighbours belong to the mask too
     inside[1:] &= mask[:-1]

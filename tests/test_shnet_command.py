@@ -10,7 +10,7 @@ from PIL import Image
 
 from shnet_lib import load_shnet, predict
 from shnet_lib.command import main
-from shnet_lib.prediction import overlay
+from shnet_lib.prediction import highlight
 from shnet_lib.training.ablations import read_lines
 
 SHIPPED = "data/weights/figure_5/only_HCAM"
@@ -44,7 +44,7 @@ def test_predict_writes_what_the_function_answers(photo, tmp_path, capsys):
     mask = np.asarray(Image.open(out / f"{names[0]}.mask.png"))
     assert np.array_equal(mask, expected)
     shown = np.asarray(Image.open(out / f"{names[0]}.overlay.png"))
-    assert np.array_equal(shown, overlay(np.asarray(Image.open(photo)), expected))
+    assert np.array_equal(shown, highlight(np.asarray(Image.open(photo)), expected))
     first, second = capsys.readouterr().out.splitlines()
     assert f"{expected.mean():.1%} of the photo" in first and "never seen" not in first
     assert "never seen in training: zebra" in second
@@ -65,7 +65,7 @@ def test_the_overlay_keeps_the_inside_and_pales_the_rest():
     photo = np.full((5, 6, 3), 100, dtype=np.uint8)
     mask = np.zeros((5, 6), dtype=bool)
     mask[1:4, 1:4] = True
-    shown = overlay(photo, mask)
+    shown = highlight(photo, mask)
     assert (shown[2, 2] == 100).all(), "the inside keeps its colours"
     assert (shown[1, 1] == (230, 159, 0)).all(), "its border is orange"
     assert (shown[0, 0] > 190).all(), "the rest is pale"

@@ -1,7 +1,7 @@
 """A run beside the paper: where each setting stands, its numbers next to the printed ones."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,22 +61,14 @@ SOURCES = {
 NO_TEXT = ("preset", "dataset", "train_split", "val_split", "model.first_edition")
 
 
-def every_setting(config: TrainConfig) -> dict[str, Any]:
-    """Each setting's value by its dotted name."""
-    outer = {item.name: getattr(config, item.name) for item in fields(config)}
-    model = outer.pop("model")
-    inner = {f"model.{item.name}": getattr(model, item.name) for item in fields(model)}
-    return inner | outer
-
-
 def settings_table(config: TrainConfig) -> Table:
     """What a run is made of, its value in the preset `unc-320`, and where that one comes from.
 
     Values that differ are set in bold. Left out is what this network does not read, and what nobody
     set.
     """
-    own, paper = every_setting(config), every_setting(configure("unc-320"))
-    usual = every_setting(TrainConfig(model=ModelConfig(), steps=1))
+    own, paper = config.by_name(), configure("unc-320").by_name()
+    usual = TrainConfig(model=ModelConfig(), steps=1).by_name()
     no_use = {f"model.{name}" for name in unread(config.model)}
     others = [
         name
@@ -147,7 +139,7 @@ def why_not(config: TrainConfig) -> str:
     free = ("image_size", "backbone", "backbone_weights")
     alike = replace(PAPER, **{name: getattr(model, name) for name in free})
     if model != alike:
-        own, its = every_setting(config), every_setting(replace(config, model=alike))
+        own, its = config.by_name(), replace(config, model=alike).by_name()
         changed = [f"{name}={_text(own[name])}" for name in own if own[name] != its[name]]
         return f"this network is not the paper's ({', '.join(changed)})"
     return ""

@@ -111,6 +111,10 @@ class TrainConfig:
         if self.val_split.startswith("test"):
             raise ConfigError(f"val_split = {self.val_split}: choosing on a test split is cheating")
 
+    def by_name(self) -> dict[str, Any]:
+        """Every setting's value by its dotted name: {"model.grid": 18, ..., "seed": 0, ...}."""
+        return _flat(asdict(self))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
         return asdict(self)
@@ -133,7 +137,7 @@ class TrainConfig:
 
     def differences(self, other: "TrainConfig") -> str:
         """The settings in which two runs would compute something else, in words; "" if none."""
-        own, others = _flat(asdict(self)), _flat(asdict(other))
+        own, others = self.by_name(), other.by_name()
         return ", ".join(
             f"{name} was {own[name]!r}, is {others[name]!r}"
             for name in own
@@ -143,11 +147,11 @@ class TrainConfig:
     def command(self) -> str:
         """The command line that makes this run, but for its folders: what differs from a preset."""
         preset = self.preset if self.preset in PRESETS else "quick"
-        usual = _flat(asdict(PRESETS[preset])) | {"preset": self.preset, "dataset": self.dataset}
+        usual = PRESETS[preset].by_name() | {"preset": self.preset, "dataset": self.dataset}
         no_say = {f"model.{name}" for name in (*unread(self.model), "first_edition")}
         changed = [
             f"{name}={_write(value)}"
-            for name, value in _flat(asdict(self)).items()
+            for name, value in self.by_name().items()
             if usual[name] != value and name not in no_say
         ]
         settings = f" --set {' '.join(changed)}" if changed else ""
@@ -173,7 +177,7 @@ def configure(preset: str, /, **overrides: Any) -> TrainConfig:
     for name, other in (("steps", "epochs"), ("epochs", "steps")):
         if changed.get(name) is not None:
             changed.setdefault(other, None)
-    config = _build(_flat(asdict(PRESETS[preset])) | changed)
+    config = _build(PRESETS[preset].by_name() | changed)
     for name, choice in unread(config.model).items():
         default = getattr(ModelConfig(), name)
         if changed.get(f"model.{name}", default) != default:

@@ -11,7 +11,7 @@ rate is a function of the step and need not be kept.
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,7 +85,7 @@ class Checkpoints:
         """
         main = self.accelerator.is_main_process
         try:
-            with _room_for(self._bytes_to_save(), self.folder):
+            with _room_for(self._bytes_to_save, self.folder):
                 if main and not progress.without_gain:
                     self._save_best(progress)
                 if main:
@@ -163,9 +163,9 @@ class Checkpoints:
             self.accelerator.wait_for_everyone()
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        state = self.optimizer.state_dict()["state"]
+        state, names = self.optimizer.state_dict()["state"], self._trained
         return {
-            f"{kind}.{self._trained[number]}": value.detach().cpu().contiguous()
+            f"{kind}.{names[number]}": value.detach().cpu().contiguous()
             for number, values in state.items()
             for kind, value in values.items()
         }
@@ -240,8 +240,8 @@ def tidy(run_folder: Path) -> None:
 
 
 @contextmanager
-def _room_for(needed: int, folder: Path) -> Iterator[None]:
-    """Raise CheckpointError, with the bytes `needed` and free, where the block cannot write.
+def _room_for(count: Callable[[], int], folder: Path) -> Iterator[None]:
+    """Raise CheckpointError where the block cannot write: with the bytes free, and `count` needed.
 
     Python, torch and safetensors have each their own kind of error for a full disk.
     """
@@ -251,7 +251,7 @@ def _room_for(needed: int, folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(folder).free
         raise CheckpointError(
             f"{folder.absolute()} could not be written ({error}): an evaluation writes "
-            f"{needed:,} bytes, and {free:,} are free. What was saved before is whole: make room, "
+            f"{count():,} bytes, and {free:,} are free. What was saved before is whole: make room, "
             "or move the folder to another disk, and resume"
         ) from error
 

@@ -101,20 +101,13 @@ def evaluate_splits(
 
 
 def make_report(fitted: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """A run in one line: the data set, the preset, the seconds of training, each split.
-
-    Metrics are rounded to four decimals: no split has so many expressions that a fifth would say
-    something.
-    """
+    """A run in one line: the data set, the preset, the seconds of training, each split."""
     config = fitted.trained.config
     return {
         "dataset": config.dataset,
         "preset": config.preset,
         "seconds": round(fitted.seconds, 1),
-        **{
-            split: {name: round(value, 4) for name, value in evaluation.metrics.items()}
-            for split, evaluation in evaluations.items()
-        },
+        **{split: evaluation.rounded() for split, evaluation in evaluations.items()},
     }
 
 

@@ -22,7 +22,6 @@ from shnet_course.measure.whole_run import (
     SOURCES,
     beside_the_paper,
     conclude,
-    every_setting,
     interval_of,
     printed_iou,
     published_photos,
@@ -57,7 +56,7 @@ def test_a_row_that_does_not_fit_its_head_is_an_error():
 
 
 def test_every_source_is_of_a_setting_and_every_setting_of_the_paper_has_one():
-    paper = every_setting(configure("unc-320"))
+    paper = configure("unc-320").by_name()
     assert set(SOURCES) <= set(paper)
     model = {f"model.{item.name}" for item in fields(configure("unc-320").model)}
     assert model - set(SOURCES) == {"model.first_edition"}

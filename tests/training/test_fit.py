@@ -397,7 +397,7 @@ def corner(expression):
 
 def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path):
     """Twelve phrases on three photos learnt by heart; then the validation turns impossible."""
-    config = tiny(steps=68, batch_size=12, learning_rate=0.003, evaluate_every=20)
+    config = tiny(steps=68, batch_size=12, learning_rate=0.0025, evaluate_every=20)
     config = dataclasses.replace(config, cache_features=True)
     few = {"train": squares["val"], "val": squares["val"]}
     with pytest.raises(Interrupted):
@@ -406,7 +406,7 @@ def test_it_learns_and_keeps_the_best_network_and_not_the_last(squares, tmp_path
     result = fit(config, impossible, tmp_path, resume=True)
 
     first, _, learnt, last = result.history
-    assert first["val_overall_iou"] < 0.4 < 0.5 < learnt["val_overall_iou"]
+    assert first["val_overall_iou"] < 0.3 < 0.5 < learnt["val_overall_iou"]
     assert learnt["iou"] > 0.6
     assert learnt["loss"] < first["loss"] / 2
     assert (first["epoch"], last["epoch"]) == (20, 68)

@@ -83,7 +83,8 @@ def test_metrics_are_those_of_one_process(launched, squares, protocol):
     """Twelve expressions in batches of five: of two processes one measures seven, one five."""
     processes, out, _ = launched
     expected = evaluate(*evaluation_parts(tiny(), squares), protocol=protocol, batch_size=5)
-    assert len({row["iou"] for row in expected.rows}) >= 5  # of six squares
+    different = {"original": 6, "released": 5}[protocol]  # at 160 x 160 two squares are alike
+    assert len({row["iou"] for row in expected.rows}) >= different
     for rank in range(processes):
         with torch.serialization.safe_globals([Evaluation]):
             found = torch.load(out / f"{protocol}{rank}.pt")
