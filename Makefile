@@ -91,12 +91,13 @@ $(BIN)/python:
 	@echo "The environment $(VENV) is made with $(PYTHON), $$($(PYTHON) --version)."
 	$(PYTHON) -m venv $(VENV)
 
-# uv installs in half a minute what takes pip three; pip does it where uv cannot.
+# uv installs in half a minute what takes pip three; pip does it where uv cannot. Compiled once here,
+# the packages are not compiled again by every process where Python may write nothing beside them.
 $(BIN)/uv: | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 
 WITH    = $(if $(INDEX),--extra-index-url $(INDEX)) -c constraints.txt -e '.[$(1)]'
-install = $(BIN)/uv pip install --python $(BIN)/python --index-strategy unsafe-best-match $(WITH) \
+install = $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match $(WITH) \
     || $(BIN)/python -m pip install $(WITH)
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
