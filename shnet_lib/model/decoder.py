@@ -77,10 +77,12 @@ def doubling(length: int, like: Tensor) -> Tensor:
 
 
 class UpsamplingConvolution(nn.Module):
-    """3 x 3 convolutions with BatchNorm, ReLU and dropout; the second and third double the map.
+    """3 x 3 convolutions with BatchNorm, dropout and ReLU; the second and third double the map.
 
     `widths` are the channels after each; a last 3 x 3 convolution leaves one channel of logits.
-    The released code's are (512, 512, 512, 256), with dropout after all but the last of them.
+    The released code's are (512, 512, 512, 256), with dropout after all but the last of them. Its
+    dropout stands behind the ReLU, which gives the same: a channel times 0 or a positive number.
+    In front of it both can write over what they read, and the largest maps are held once.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
@@ -93,7 +95,12 @@ class UpsamplingConvolution(nn.Module):
         *convolutions, self.logits = convolutions
         dropouts = [dropout] * (len(widths) - 1) + [0.0]
         self.steps = nn.ModuleList(
-            nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout2d(share))
+            nn.Sequential(
+                conv,
+                nn.BatchNorm2d(after),
+                nn.Dropout2d(share, inplace=True),
+                nn.ReLU(inplace=True),
+            )
             for conv, after, share in zip(convolutions, widths, dropouts, strict=True)
         )
 

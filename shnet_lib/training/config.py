@@ -60,6 +60,10 @@ class TrainConfig:
     learning_rate: Annotated[float, Field(gt=0)] = setting(1.2e-4, "AdamW's, section 4.2")
     weight_decay: NotNegative = setting(9e-5, "AdamW's, section 4.2")
     decay_power: NotNegative = setting(0.7, "power of the polynomial decay, section 4.2")
+    warm_up: Annotated[int, Field(ge=0)] = setting(
+        0, "first steps, over which the learning rate rises from 0; the paper has none"
+    )
+    dice: NotNegative = setting(0.0, "weight of a soft Dice loss beside section 3.4's; not its own")
 
     max_words: Count = setting(25, "longer expressions are cut, section 4.2")
     keep_numbers: bool = setting(True, 'false drops "2nd" and "3", as the field\'s code does')

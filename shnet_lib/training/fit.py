@@ -222,8 +222,12 @@ def make_optimizer(network: SHNet, config: TrainConfig, device: torch.device) ->
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The rate after `step` of `steps` (section 4.2)."""
-    return config.learning_rate * polynomial_decay(step, steps, config.decay_power)
+    """The rate of the step that follows `step` of `steps`.
+
+    Section 4.2's decay, under a rise over the first `warm_up` steps, which is not the paper's.
+    """
+    rise = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
+    return config.learning_rate * rise * polynomial_decay(step, steps, config.decay_power)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -264,7 +268,7 @@ def train_step(
         last = number == len(micro_batches)
         with nullcontext() if last else accelerator.no_sync(model):
             mask_logits = model(batch).float()  # (B, S, S)
-            loss = F.binary_cross_entropy_with_logits(mask_logits, batch["target"])  # section 3.4
+            loss = mask_loss(mask_logits, batch["target"], config.dice)
             accelerator.backward(loss / len(micro_batches))
         intersection, union = intersection_and_union(mask_logits > 0, batch["target"] > 0.5)
         losses.append(loss.detach())
@@ -275,6 +279,23 @@ def train_step(
         torch.stack(intersections).sum(),
         torch.stack(unions).sum(),
     )
+
+
+def mask_loss(mask_logits: Tensor, target: Tensor, dice: float = 0.0) -> Tensor:
+    """Binary cross-entropy on every pixel (section 3.4), and `dice` times the soft Dice loss.
+
+    Dice (Milletari et al., 2016) is not the paper's. It is one minus the overlap of the predicted
+    and the true mask, per expression, so that a small thing counts as much as a large one.
+
+    Args:
+        mask_logits, target: (B, S, S).
+    """
+    loss = F.binary_cross_entropy_with_logits(mask_logits, target)
+    if dice:
+        probability = torch.sigmoid(mask_logits)
+        overlap = 2 * (probability * target).sum(dim=(1, 2)) + 1  # the 1: both may be empty
+        loss = loss + dice * (1 - overlap / ((probability + target).sum(dim=(1, 2)) + 1)).mean()
+    return loss
 
 
 class Meter:
