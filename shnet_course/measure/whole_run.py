@@ -36,6 +36,8 @@ SOURCES = {
     "learning_rate": "section 4.2",
     "weight_decay": "section 4.2",
     "decay_power": "section 4.2",
+    "warm_up": OURS,
+    "dice": OURS,
     "epochs": OURS,
     "steps": OURS,
     "model.positions": "section 3.2",

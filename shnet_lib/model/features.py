@@ -24,7 +24,9 @@ class LevelProjection(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """(I, C_level, h, w) -> (I, C, H, W)."""
-        return self.activation(self.norm(self.conv(self.pool(level))))
+        # Pooling also makes indices, 8 bytes per number: never those of a whole batch at a time.
+        pooled = torch.cat([self.pool(images) for images in level.split(8)])
+        return self.activation(self.norm(self.conv(pooled)))
 
 
 class WordEncoder(nn.Module):

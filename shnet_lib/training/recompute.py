@@ -13,18 +13,26 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from shnet_lib.model.decoder import ConvolveDoubled
 from shnet_lib.model.shnet import SHNet
+
+AT_ONCE = 8  # expressions
 
 
 def recompute_activations(network: SHNet) -> None:
     """From now on every part from the projections to the decoder computes twice what it would keep.
 
-    The decoder recomputes step by step, so that never more than one step's activations come back
-    at once.
+    The decoder recomputes step by step, and SFM once as a whole and then layer by layer: never more
+    than one of these has its activations back. The decoder's doubled convolutions take a few
+    expressions at a time.
     """
-    sfm = [] if network.sfm is None else [network.sfm]
-    decoder = (network.aspp, *network.upsample.steps)
-    for part in (*network.projections, *sfm, network.fusion, *decoder):
+    blocks = [] if network.sfm is None else [network.sfm, *network.sfm.blocks]
+    layers = [layer for block in blocks[1:] for layer in getattr(block, "layers", [])]
+    steps = list(network.upsample.steps)
+    for step in steps:
+        if isinstance(step[0], ConvolveDoubled):
+            step[0].at_once = AT_ONCE
+    for part in (*network.projections, *blocks[:1], *layers, network.fusion, network.aspp, *steps):
         part.forward = partial(
             checkpoint,
             part.forward,

@@ -102,7 +102,7 @@ def test_dropout_takes_whole_channels_and_scales_the_rest():
     aspp = literal.randomised(ASPP(16, dropout=0.25))
     step = literal.randomised(UpsamplingConvolution(16, (16, 16), dropout=0.25)).steps[0]
     context = draw(8, 16, 6, 6)
-    for whole, norm, dropout in ((aspp, *aspp.project[1::2]), (step, *step[1::2])):
+    for whole, norm, dropout in ((aspp, *aspp.project[1::2]), (step, *step[1:3])):
         norm.bias.data += 5  # so that ReLU leaves no channel dark
         torch.manual_seed(0)
         dropout.train()

@@ -271,7 +271,7 @@ PLACES = {
     },
     "affinity_dropout": {f"fusion.affinity.{i}.dropout" for i in range(3)},
     "aspp_dropout": {"aspp.project.3"},
-    "decoder_dropout": {f"upsample.steps.{i}.3" for i in range(3)},  # not after the fourth
+    "decoder_dropout": {f"upsample.steps.{i}.2" for i in range(3)},  # not after the fourth
 }
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import shutil
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -32,6 +33,8 @@ from shnet_lib.training.fit import (
     Meter,
     fit,
     in_groups,
+    learning_rate,
+    mask_loss,
     polynomial_decay,
     read_figures,
     train_step,
@@ -107,6 +110,38 @@ def test_the_learning_rate_decays_polynomially(squares, tmp_path):
     assert [row["learning_rate"] for row in history] == pytest.approx(expected, rel=1e-12)
     assert polynomial_decay(0, 10, 0.7) == 1
     assert polynomial_decay(5, 10, 1.0) == 0.5
+
+
+def test_a_warm_up_raises_the_rate_in_equal_steps_below_the_decay():
+    config = tiny(steps=10, learning_rate=0.02, decay_power=1.0, warm_up=4)
+    rates = [learning_rate(config, step, 10) for step in range(10)]
+    decay = [0.02 * (1 - step / 10) for step in range(10)]
+    assert rates[:4] == pytest.approx([decay[i] * (i + 1) / 4 for i in range(4)], rel=1e-12)
+    assert rates[4:] == pytest.approx(decay[4:], rel=1e-12)
+    without = replace(config, warm_up=0)
+    assert [learning_rate(without, step, 10) for step in range(10)] == pytest.approx(decay)
+
+
+def test_dice_is_one_minus_twice_the_overlap_over_both_masks():
+    """Written out for two masks, one of them empty; the weight multiplies it, 0 leaves it out."""
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 4, dtype=torch.float64)
+    target = torch.zeros(2, 4, 4, dtype=torch.float64)
+    target[0, 1:3, 1:4] = 1
+    dice = 0.0
+    for expression in range(2):
+        inside = both = 0.0
+        for row in range(4):
+            for column in range(4):
+                probability = 1 / (1 + math.exp(-logits[expression, row, column].item()))
+                wanted = target[expression, row, column].item()
+                inside += probability * wanted
+                both += probability + wanted
+        dice += (1 - (2 * inside + 1) / (both + 1)) / 2
+    entropy = F.binary_cross_entropy_with_logits(logits, target).item()
+    assert mask_loss(logits, target).item() == entropy
+    assert mask_loss(logits, target, 0.5).item() == pytest.approx(entropy + 0.5 * dice, rel=1e-12)
+    assert mask_loss(torch.full_like(logits, -50), 0 * target, 1.0).item() < 1e-9
 
 
 def gradients(config, squares, micro_batches):

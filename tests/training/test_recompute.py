@@ -8,9 +8,10 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from training_helpers import tiny
 
+from shnet_lib.model.decoder import ConvolveDoubled
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.fit import fit
-from shnet_lib.training.recompute import recompute_activations
+from shnet_lib.training.recompute import AT_ONCE, recompute_activations
 
 DROPPING = {
     "model.sfm_dropout": 0.4,
@@ -93,3 +94,20 @@ def test_a_run_that_recomputes_is_the_run_that_keeps(squares, tmp_path):
     for one, other in zip(plain, frugal, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["val_overall_iou"] == pytest.approx(one["val_overall_iou"], abs=1e-3)
+
+
+def test_a_few_expressions_at_a_time_are_doubled_to_the_same_map():
+    """More of them than are taken together, so that there are two pieces and a rest."""
+    torch.manual_seed(0)
+    doubling = ConvolveDoubled(3, 5, 3, padding=1).double()
+    context = torch.randn(2 * AT_ONCE + 1, 3, 4, 6, dtype=torch.float64)
+    whole = doubling(context)
+    doubling.at_once = AT_ONCE
+    assert torch.equal(doubling(context), whole)
+
+
+def test_recomputing_takes_the_doubled_convolutions_in_pieces():
+    network = SHNet(tiny().model, 9)
+    recompute_activations(network)
+    pieces = [step[0].at_once for step in network.upsample.steps if hasattr(step[0], "at_once")]
+    assert pieces == [AT_ONCE] * 2 or pieces == [AT_ONCE]
