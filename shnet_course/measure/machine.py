@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import torch
 
+from shnet_course.measure.training import memory_of_step
+from shnet_course.paths import COURSE
 from shnet_course.tables import Table
 from shnet_lib.data import Expression
 from shnet_lib.model.shnet import PAPER
@@ -22,10 +24,7 @@ from shnet_lib.training.fit import fit
 from shnet_lib.training.limits import free_memory
 
 MIB = 2**20
-FIXED = 850  # MiB: weights, and AdamW's two averages
-# MiB per expression at the peak of a step; recompute=true keeps less and computes it twice
-PER_EXPRESSION = {"no": 151, "bf16": 81, "fp16": 81}
-RECOMPUTED = {"no": 74, "bf16": 37, "fp16": 37}
+RECORDS = (COURSE / "docs/results/gpu.json", COURSE / "docs/performance.json")
 ROOM = 0.75  # of the free memory: convolutions borrow some, and freed pieces do not always fit
 FORWARD = 1 / 3  # of a step's time: the backward pass computes twice as much
 
@@ -58,9 +57,10 @@ def this_machine() -> Machine:
 
 def needed_memory(config: TrainConfig, accumulate: int, precision: str, recompute: bool) -> int:
     """Bytes at the peak of a training step of the paper's network, about."""
-    per_expression = (RECOMPUTED if recompute else PER_EXPRESSION)[precision]
+    fixed, per_expression = memory_of_step(*RECORDS, PAPER.grid)[recompute]
     cells = (config.model.grid / PAPER.grid) ** 2
-    return round((FIXED + config.batch_size / accumulate * per_expression * cells) * MIB)
+    numbers = 2 if precision == "no" else 1  # float32 takes twice what was counted
+    return round((fixed + config.batch_size / accumulate * numbers * per_expression * cells) * MIB)
 
 
 def is_paper_size(config: TrainConfig) -> bool:

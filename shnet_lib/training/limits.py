@@ -53,14 +53,13 @@ def enough_memory(config: TrainConfig) -> Iterator[None]:
 
 
 def _lower_on_gpu(config: TrainConfig, error: str) -> str:
-    """Its figures were measured: saved for the backward pass, at C = 512 and two SFM layers, in
-    bf16 and without attention weights."""
+    """Its figures are those of docs/performance.md: saved for the backward pass, in bf16."""
     return (
         f"the GPU's memory is full ({error.splitlines()[0]}). Lower batch_size "
         f"({config.batch_size}) or raise accumulate ({config.accumulate}): each forward takes "
         "batch_size / accumulate expressions, shared by the processes. Or lower model.grid "
         f"({config.model.grid}) or model.image_size ({config.model.image_size}): in bf16 the "
-        "paper's network keeps 67 MiB an expression at grid 18, and 311 MiB at grid 40. Or set "
+        "paper's network keeps 66 MiB per expression at grid 18, and 309 MiB at grid 40. Or set "
         "recompute=true, which keeps less and computes it twice. Other settings need another run "
         "folder"
     )
