@@ -326,9 +326,10 @@ def check(given: argparse.Namespace) -> None:
 
 def add_fetch(verbs: argparse._SubParsersAction) -> None:
     verb = new_verb(verbs, "fetch", fetch)
-    verb.add_argument("--dataset", required=True, help="unc, unc+, gref, gref-umd, refclef, ...")
+    verb.add_argument("--dataset", required=True, help="unc, unc+, gref, refclef, coco-val, ...")
     verb.add_argument("--data", type=path, required=True, help="the folder to put it in")
-    verb.add_argument("--images-from", type=path, help="a train2014 folder or zip that you have")
+    verb.add_argument("--images-from", type=path, help="a folder or zip of photos that you have")
+    verb.add_argument("--photos", type=int, metavar="N", help="of coco-val, the first N of 5,000")
     verb.add_argument("--glove", action="store_true", help="GloVe too (2 GB to fetch)")
     verb.add_argument(
         "--verify",
@@ -356,6 +357,7 @@ def fetch(given: argparse.Namespace) -> int:
         dataset=given.dataset,
         images_from=given.images_from,
         glove=given.glove,
+        photos=given.photos,
         verify=given.verify,
         workers=given.workers,
         sources=NOTHING if given.no_download else sources,

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 from server import Answer, Server
-from small import PHOTOS, glove_zip, image_name, photo, refcoco_zip, tree, write_small
+from small import (
+    PHOTOS,
+    glove_zip,
+    image_name,
+    make_instances,
+    photo,
+    refcoco_zip,
+    tree,
+    write_small,
+)
 
 from shnet_lib.command import main
 from shnet_lib.data import DataError, read_expressions
@@ -541,3 +550,58 @@ def test_a_disk_that_cannot_be_written_is_said(tmp_path):
     with Server({"/a": Answer(CONTENT)}) as server, pytest.raises(DiskFull, match="Make room"):
         get(server, folder / "a", "/a")
     assert os.listdir(folder) == ["a.part"]
+
+
+# COCO's validation photos, of which phrases can be made.
+
+
+def coco_2017(instances: object) -> bytes:
+    """What annotations_trainval2017.zip holds."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("annotations/instances_train2017.json", "{}")
+        archive.writestr("annotations/instances_val2017.json", json.dumps(instances))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def coco():
+    """A server that has COCO's validation split, of six photos called by their numbers alone."""
+    instances = make_instances(6)
+    for image in instances["images"]:
+        image["file_name"] = image["file_name"].removeprefix("COCO_train2014_")
+    answers = {"/annotations_trainval2017.zip": Answer(coco_2017(instances))}
+    for number in range(1, 7):
+        answers[f"/val2017/{number:012}.jpg"] = Answer(photo(number), type="image/jpeg")
+    with Server(answers) as server:
+        yield server
+
+
+def test_some_of_cocos_photos_come_with_their_annotations_alone(coco, tmp_path):
+    report = fetch(coco, tmp_path, "coco-val", photos=2)
+    assert report.complete and "2 things on 2 photos" in str(report) and "2 of 2" in str(report)
+    assert paths(coco)[1:] == [f"/val2017/{number:012}.jpg" for number in (1, 2)]
+    kept = json.loads((tmp_path / "coco-val" / "instances.json").read_text())
+    assert [image["id"] for image in kept["images"]] == [1, 2]
+    assert [thing["id"] for thing in kept["annotations"]] == [10, 20]
+    assert kept["categories"] == make_instances()["categories"]
+
+    assert fetch(coco, tmp_path, "coco-val", verify=True).complete, "all, and the zip is kept"
+    assert sorted(paths(coco)[3:]) == [f"/val2017/{number:012}.jpg" for number in (3, 4, 5, 6)]
+    kept = json.loads((tmp_path / "coco-val" / "instances.json").read_text())
+    assert len(kept["images"]) == len(kept["annotations"]) == 6
+
+
+def test_cocos_photos_without_the_web(coco, tmp_path):
+    with pytest.raises(FetchError, match="instances_val2017.json: missing, or not as it was"):
+        fetch(coco, tmp_path, "coco-val", download=False)
+    fetch(coco, tmp_path, "coco-val", photos=1)
+    report = fetch(coco, tmp_path, "coco-val", download=False, photos=3)
+    assert not report.complete and "1 of 3 (0 of them new); 2 are missing" in str(report)
+
+
+@pytest.mark.parametrize("wrong", [[], {"images": [{"id": 1}]}, {"images": 3, "annotations": []}])
+def test_an_instance_file_that_is_none_is_named(coco, tmp_path, wrong):
+    coco.answers["/annotations_trainval2017.zip"] = Answer(coco_2017(wrong))
+    with pytest.raises(DataError, match="instances_val2017.json: .*Delete it, and fetch it again"):
+        fetch(coco, tmp_path, "coco-val")

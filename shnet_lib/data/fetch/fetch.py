@@ -4,6 +4,11 @@ DATA/refcoco/                        instances.json and the refs files, from one
 DATA/images/mscoco/images/train2014/ the photos that the refs are on
 DATA/glove/                          the vectors of the words in the refs' sentences
 DATA/downloads/                      the zips, and fetched.json: checksums of what was unpacked
+
+"coco-val" is no data set of phrases: `shnet data make photos` makes one of what is fetched.
+
+DATA/coco-val/instances.json         COCO's annotations of the photos that were asked for
+DATA/images/val2017/                 these photos, of the validation split of 2017
 """
 
 import hashlib
@@ -28,6 +33,7 @@ from shnet_lib.files import whole_file, write_json
 
 ANNOTATIONS_LIMIT = 2 * 10**9  # bytes of an annotations zip, packed and unpacked
 GLOVE_LIMIT = 8 * 10**9  # bytes of GloVe's zip, packed and unpacked; the text has 5.6 GB
+COCO_VAL, COCO_ZIP = "coco-val", "annotations_trainval2017.zip"
 GLOVE_ZIP, GLOVE_TEXT = "glove.840B.300d.zip", "glove/glove.840B.300d.needed.txt"
 OWNERS = "with the owners of IAPR TC-12 alone. data/README.md says how to lay them out"
 REFERIT = f"ReferIt cannot be fetched: its photos and masks are {OWNERS}."
@@ -60,13 +66,14 @@ class Fetch:
     """A data set to be made in a folder: Fetch(Path("data/unc"), "unc").run() makes it.
 
     `verify` decodes every photo and compares checksums. With sources.NOTHING nothing is downloaded:
-    the report says what is missing.
+    the report says what is missing. `photos` is how many of "coco-val" are wanted, all if None.
     """
 
     data: Path
     dataset: str
     images_from: Path | None = None
     glove: bool = False
+    photos: int | None = None
     verify: bool = False
     workers: int = 8
     sources: Sources = PUBLISHED
@@ -81,15 +88,19 @@ class Fetch:
         """
         if self.dataset == "referit":
             raise FetchError(REFERIT)
-        self.layout = find_layout(self.dataset)
-        if self.layout.folder not in ARCHIVED_AT:
-            remedy = how_to_get(self.dataset, self.data)
-            raise FetchError(f"{self.dataset} is not fetched. {remedy}")
+        if self.dataset != COCO_VAL:
+            self.layout = find_layout(self.dataset)
+            if self.layout.folder not in ARCHIVED_AT:
+                remedy = how_to_get(self.dataset, self.data)
+                raise FetchError(f"{self.dataset} is not fetched. {remedy}")
         local = LocalPhotos(self.images_from) if self.images_from else None
         self.report, self.downloads = Report(), self.data / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.downloads / "lock").acquire(timeout=0):
+                if self.dataset == COCO_VAL:
+                    self._coco_val(local)
+                    return self.report
                 self._photos(self._annotations(), local)
                 if self.glove:
                     self._glove()
@@ -135,11 +146,47 @@ class Fetch:
 
     def _photos(self, images: list[dict], local: LocalPhotos | None) -> None:
         coco = self.layout.image_folder == COCO
-        photos = Photos(images, self.data / self.layout.image_folder, self.workers)
+        addresses = self.sources.photos if coco else ()
+        self._get_photos(images, self.layout.image_folder, addresses, local, "" if coco else SAIAPR)
+
+    def _get_photos(
+        self,
+        images: list[dict],
+        folder: str,
+        addresses: Sequence[str],
+        local: LocalPhotos | None,
+        remedy: str = "",
+    ) -> None:
+        photos = Photos(images, self.data / folder, self.workers)
         photos.look(thorough=self.verify)
-        photos.get(local, self.sources.photos if coco else (), self.web)
-        text = photos.summary() + ("" if coco or not photos.missing else f" {SAIAPR}")
+        photos.get(local, addresses, self.web)
+        text = photos.summary() + (f" {remedy}" if remedy and photos.missing else "")
         self.report.add("photos", text, not photos.missing)
+
+    def _coco_val(self, local: LocalPhotos | None) -> None:
+        """COCO's validation photos, the first `photos` by number, and what is annotated on them."""
+        name = f"{COCO_VAL}/instances.json"
+        whole = self.downloads / "instances_val2017.json"
+        if not self._is_good(f"downloads/{whole.name}"):
+            if self.sources == NOTHING:
+                reason = "missing, or not as it was fetched. Run this again without --no-download"
+                raise FetchError(f"{whole.absolute()}: {reason}.")
+            archive = self._archive(COCO_ZIP, self.sources.coco, ANNOTATIONS_LIMIT)
+            unpack(archive, {f"annotations/{whole.name}": whole}, ANNOTATIONS_LIMIT)
+            self._note(f"downloads/{whole.name}")
+        instances = read_json(whole, "Delete it, and fetch it again.")
+        try:
+            images = sorted(instances["images"], key=lambda image: image["id"])[: self.photos]
+            ids = {image["id"] for image in images}
+            things = [each for each in instances["annotations"] if each["image_id"] in ids]
+        except (TypeError, KeyError) as error:
+            reason = "not COCO's instances. Delete it, and fetch it again"
+            raise FetchError(f"{whole.absolute()}: {reason}.") from error
+        path = self.data / name
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, instances | {"images": images, "annotations": things})
+        self.report.add("annotations", f"{name}: {len(things):,} things on {len(images):,} photos")
+        self._get_photos(images, "images/val2017", self.sources.coco_val, local)
 
     def _glove(self) -> None:
         """The vectors of the words that occur in the data sets of the folder."""

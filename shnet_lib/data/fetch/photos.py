@@ -26,7 +26,7 @@ GIVE_UP_AFTER = 25  # in a row: each costs half a minute per address at which no
 
 
 class LocalPhotos:
-    """Photos that somebody has already: a folder (train2014 or the one around it), or its zip.
+    """Photos that somebody has already: their folder or the one around it, or its zip.
 
     COCO's release of 2017 has the same photos, called by their numbers alone.
     """
@@ -34,7 +34,7 @@ class LocalPhotos:
     def __init__(self, place: Path) -> None:
         self.place, self.archive, self.reading = place, None, threading.Lock()
         if place.is_dir():
-            inside = [place / "train2014", place / "train2017"]
+            inside = [place / name for name in ("train2014", "train2017", "val2017")]
             self.place = next((folder for folder in inside if folder.is_dir()), place)
         elif place.is_file():
             members = read_members(place, MAX_ZIP_BYTES)

@@ -23,15 +23,20 @@ class Sources:
     annotations: tuple[str, ...] = ()
     photos: tuple[str, ...] = ()
     glove: tuple[str, ...] = ()
+    coco: tuple[str, ...] = ()  # the instances of COCO's release of 2017
+    coco_val: tuple[str, ...] = ()  # its validation photos
 
     def first(self, mirror: str) -> "Sources":
         """The same, with a mirror that is asked before them: below it lie refcoco.zip,
-        refcoco+.zip, refcocog.zip, train2014/ with the photos, and glove.840B.300d.zip."""
+        refcoco+.zip, refcocog.zip, train2014/ with the photos, glove.840B.300d.zip,
+        annotations_trainval2017.zip and val2017/."""
         base = mirror.rstrip("/")
         return Sources(
             (f"{base}/{{folder}}.zip", *self.annotations),
             (f"{base}/train2014/{{file_name}}", *self.photos),
             (f"{base}/glove.840B.300d.zip", *self.glove),
+            (f"{base}/annotations_trainval2017.zip", *self.coco),
+            (f"{base}/val2017/{{file_name}}", *self.coco_val),
         )
 
     def annotations_of(self, folder: str) -> list[str]:
@@ -40,16 +45,19 @@ class Sources:
         return [address.format(folder=folder, time=time) for address in self.annotations]
 
 
+# COCO's own address has no valid certificate; the second is the same store by its own name.
+COCO_STORES = (
+    "http://images.cocodataset.org",
+    "https://s3.amazonaws.com/images.cocodataset.org",
+)
 NOTHING = Sources()
 PUBLISHED = Sources(
     annotations=("https://web.archive.org/web/{time}/" + UNC, UNC),
-    photos=(
-        # COCO's own address has no valid certificate; the second is the same store by its own name.
-        "http://images.cocodataset.org/train2014/{file_name}",
-        "https://s3.amazonaws.com/images.cocodataset.org/train2014/{file_name}",
-    ),
+    photos=tuple(f"{store}/train2014/{{file_name}}" for store in COCO_STORES),
     glove=(
         "https://nlp.stanford.edu/data/glove.840B.300d.zip",
         "https://huggingface.co/stanfordnlp/glove/resolve/main/glove.840B.300d.zip",
     ),
+    coco=tuple(f"{store}/annotations/annotations_trainval2017.zip" for store in COCO_STORES),
+    coco_val=tuple(f"{store}/val2017/{{file_name}}" for store in COCO_STORES),
 )
