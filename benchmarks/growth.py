@@ -1,4 +1,4 @@
-"""How time and memory grow with the grid, the words, the batch and the expressions an image."""
+"""How time and memory grow with the grid, the words, the batch and the expressions per image."""
 
 from functools import partial
 from typing import Any
@@ -13,12 +13,12 @@ from shnet_lib.model.shnet import ModelConfig, SHNet
 from shnet_lib.training.recompute import recompute_activations
 
 MIB = 2**20
-BASE = {"grid": 18, "words": 8, "batch": 2, "expressions an image": 1}
+BASE = {"grid": 18, "words": 8, "batch": 2, "expressions per image": 1}
 VALUES = {
     "grid": (18, 20, 28, 40),
     "words": (5, 15, 25),
     "batch": (2, 4, 8),
-    "expressions an image": (1, 2, 4, 8),
+    "expressions per image": (1, 2, 4, 8),
 }
 KEPT = {  # which network, recomputing or not, in which arithmetic
     "literal, fp32": (True, False, torch.float32),
@@ -29,27 +29,27 @@ KEPT = {  # which network, recomputing or not, in which arithmetic
 
 
 def measure_growth(config: ModelConfig, repeats: int) -> list[dict[str, Any]]:
-    """A row for each value of each axis, the others at BASE: seconds and saved MiB a sample."""
+    """A row for each value of each axis, the others at BASE: seconds and saved MiB per sample."""
     rows = []
     for axis, values in VALUES.items():
         for value in values:
             setting = BASE | {axis: value}
-            if axis == "expressions an image":
+            if axis == "expressions per image":
                 setting["batch"] = max(VALUES[axis])
             rows.append({"axis": axis, **setting, **_measure(config, setting, repeats)})
     return rows
 
 
 def _measure(config: ModelConfig, setting: dict[str, int], repeats: int) -> dict[str, float]:
-    batch = make_batch(config, setting["batch"], setting["expressions an image"], setting["words"])
+    batch = make_batch(config, setting["batch"], setting["expressions per image"], setting["words"])
     network = make_network(config, grid=setting["grid"])
-    row = {"seconds a sample": _seconds(network, batch, repeats)}
+    row = {"seconds per sample": _seconds(network, batch, repeats)}
     if setting["grid"] != BASE["grid"] or setting == BASE:
         row["of it SFM"] = _sfm_seconds(network, setting, repeats)
     for name, kind in KEPT.items():
         make = partial(_make, config, setting, *kind[:2])
         kept = on_fake_tensors(make, partial(saved_bytes, precision=kind[2]))
-        row[f"saved MiB a sample, {name}"] = kept / setting["batch"] / MIB
+        row[f"saved MiB per sample, {name}"] = kept / setting["batch"] / MIB
     return row
 
 
@@ -79,7 +79,7 @@ def _make(
         network = literal_version(network)
     if recompute:
         recompute_activations(network)
-    counts = setting["batch"], setting["expressions an image"], setting["words"]
+    counts = setting["batch"], setting["expressions per image"], setting["words"]
     return network, make_batch(config, *counts)
 
 
@@ -96,7 +96,7 @@ def measure_memory(config: ModelConfig) -> list[dict[str, Any]]:
             peak = on_fake_tensors(make, partial(peak_bytes, precision=precision))
             kept = on_fake_tensors(make, partial(saved_bytes, precision=precision))
             rows.append(
-                {"grid": grid, "network": name, "saved MiB a sample": kept / 50 / MIB}
+                {"grid": grid, "network": name, "saved MiB per sample": kept / 50 / MIB}
                 | {f"peak MiB, {part}": size / MIB for part, size in peak.items()}
             )
     return rows

@@ -57,7 +57,7 @@ def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "part": row["part"],
-            "expressions an image": row["expressions an image"],
+            "expressions per image": row["expressions per image"],
             **{f"{name}, s": row[name] for name in CONTENDERS},
             "fp32": f"{row['library fp32, times faster']:.2f} x",
             "bf16": f"{row['library bf16, times faster']:.2f} x",
@@ -71,9 +71,9 @@ def _growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "axis": row["axis"],
             "value": row[row["axis"]],
-            "s a sample": row["seconds a sample"],
+            "s per sample": row["seconds per sample"],
             "of it SFM": row.get("of it SFM", ""),
-            **{f"MiB, {name}": row[f"saved MiB a sample, {name}"] for name in KEPT},
+            **{f"MiB, {name}": row[f"saved MiB per sample, {name}"] for name in KEPT},
         }
         for row in rows
     ]
@@ -83,36 +83,38 @@ TABLES = {"step": _steps, "growth": _growth, "memory": list}
 
 
 def draw_growth(rows: list[dict[str, Any]]) -> Figure:
-    """Four panels: memory and time over the grid, time over the batch and expressions an image."""
+    """Four panels: memory and time over the grid, time over the batch and expressions per image."""
     figure = Figure(figsize=(10, 7), dpi=100, layout="constrained")
     memory, grid, batch, shared = figure.subplots(2, 2).flat
     by_axis = {axis: [row for row in rows if row["axis"] == axis] for axis in BASE}
 
     cells = [row["grid"] ** 2 for row in by_axis["grid"]]
     for name, colour in zip(KEPT, COLOURS, strict=True):
-        values = [row[f"saved MiB a sample, {name}"] for row in by_axis["grid"]]
+        values = [row[f"saved MiB per sample, {name}"] for row in by_axis["grid"]]
         memory.plot(cells, values, "o-", color=colour, label=name)
-    memory.set(xlabel="grid cells, H x W", ylabel="MiB kept for backward, a sample")
+    memory.set(xlabel="grid cells, H x W", ylabel="MiB kept for backward, per sample")
     memory.legend(frameon=False)
 
-    whole = [row["seconds a sample"] for row in by_axis["grid"]]
+    whole = [row["seconds per sample"] for row in by_axis["grid"]]
     fusion = [row["of it SFM"] for row in by_axis["grid"]]
     rest = [a - b for a, b in zip(whole, fusion, strict=True)]
     lines = (("whole step", whole), ("SFM, with attention", fusion), ("all but SFM", rest))
     for (name, values), colour in zip(lines, COLOURS, strict=False):
         grid.plot(cells, values, "o-", color=colour, label=name)
-    grid.set(xlabel="grid cells, H x W", ylabel="seconds a sample, fp32")
+    grid.set(xlabel="grid cells, H x W", ylabel="seconds per sample, fp32")
     grid.legend(frameon=False)
 
     counts = [row["batch"] for row in by_axis["batch"]]
-    seconds = [row["seconds a sample"] * row["batch"] for row in by_axis["batch"]]
+    seconds = [row["seconds per sample"] * row["batch"] for row in by_axis["batch"]]
     batch.plot(counts, seconds, "o-", color=COLOURS[0])
-    batch.set(xlabel="expressions in the batch, an image each", ylabel="seconds a step, fp32")
+    batch.set(xlabel="expressions in the batch, an image each", ylabel="seconds per step, fp32")
 
-    counts = [row["expressions an image"] for row in by_axis["expressions an image"]]
-    seconds = [row["seconds a sample"] for row in by_axis["expressions an image"]]
+    counts = [row["expressions per image"] for row in by_axis["expressions per image"]]
+    seconds = [row["seconds per sample"] for row in by_axis["expressions per image"]]
     shared.plot(counts, seconds, "o-", color=COLOURS[0])
-    shared.set(xlabel="expressions an image, 8 in the batch", ylabel="seconds an expression, fp32")
+    shared.set(
+        xlabel="expressions per image, 8 in the batch", ylabel="seconds per expression, fp32"
+    )
 
     for panel in (memory, grid, batch, shared):
         panel.set_xlim(left=0)

@@ -63,13 +63,13 @@ def _seeded(network: nn.Module, batch: dict) -> torch.Tensor:
 
 
 def measure_steps(config: ModelConfig, repeats: int) -> list[dict[str, Any]]:
-    """Rows of the whole step, at one and at seven expressions an image, and of its parts."""
+    """Rows of the whole step, at one and at seven expressions per image, and of its parts."""
     library = make_network(config)
     literal = literal_version(library)
     rows = []
     for expressions, per_image in ((4, 1), (7, 7)):
         batch = make_batch(config, expressions, per_image)
-        shape = {"expressions": expressions, "expressions an image": per_image}
+        shape = {"expressions": expressions, "expressions per image": per_image}
         contenders = _whole_steps(literal, library, batch)
         rows.append({"part": "whole step", **shape, **in_turns(contenders, repeats)})
         for part, contenders in _parts(literal, library, batch).items():

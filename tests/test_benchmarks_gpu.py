@@ -25,7 +25,7 @@ FIGURES = {
     "device": {"matrix product": "TFLOP/s", "copy within the device": "GB/s, read and written"},
     "right": {"against the CPU, fp32": "gradients fp32", "adaptive max-pooling": "right"},
     "step": {"literal fp32": "ms", "library bf16": "peak MiB", "part: HCAM": "ms"}
-    | {"profile of library bf16": "kernels a step", "part: AdamW": "ms"},
+    | {"profile of library bf16": "kernels per step", "part: AdamW": "ms"},
     "rewritings": {
         "decoder, forward and backward": "library, times faster",
         "library, decoder and HCAM plain": "ms",

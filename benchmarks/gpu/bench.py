@@ -25,7 +25,7 @@ from shnet_lib.training.config import PRESETS
 from shnet_lib.training.evaluate import to_device
 
 PRESET = PRESETS["unc-320"]
-SHARED = PRESET.expressions_per_image  # expressions an image
+SHARED = PRESET.expressions_per_image  # expressions per image
 DROPOUTS = [each.name for each in fields(ModelConfig) if each.name.endswith("dropout")]
 NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)  # where two versions are compared
 

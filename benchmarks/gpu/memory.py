@@ -38,7 +38,7 @@ def of_a_step(bench: Bench, grid: int, recompute: bool, per_image: int) -> dict:
     sample = (peaks[many] - peaks[few]) / (many - few)
     fixed = peaks[many] - sample * many
     found = {"batch": many, "ms": ms, "peak GiB": peaks[many] / 1024}
-    found |= {"MiB a sample": sample, "MiB without": fixed}
+    found |= {"MiB per sample": sample, "MiB without": fixed}
     for card in CARDS:
         room = 1024 * (card - ASIDE) - fixed
         found[f"fits {card} GiB"] = int(room / sample) if sample > 0 else 0

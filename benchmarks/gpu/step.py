@@ -193,4 +193,4 @@ def profiled(bench: Bench, form: str) -> dict:
     ]
     calls = sum(count for _, count in times.values()) / steps
     busy = {"ms": unwatched, "ms in kernels": together, "busy": together / unwatched}
-    return {**busy, "kernels a step": calls, "kernels": kernels}
+    return {**busy, "kernels per step": calls, "kernels": kernels}

@@ -106,7 +106,7 @@ add(
 class BaselineParts(nn.Module):
     """The modules of Table 2's baseline, not yet connected.
 
-    `projections`: one a level, (I, C_level, h, w) -> (I, C, H, W).
+    `projections`: one per level, (I, C_level, h, w) -> (I, C, H, W).
     `word_encoder`: (B, T) word ids -> (B, T, C).
     `mix`: a 1 x 1 convolution with what belongs to it, (B, 6C, H, W) -> (B, C, H, W).
     `aspp`: (B, C, H, W) -> (B, C, H, W).

@@ -85,7 +85,7 @@ class Look:
 def attend(
     trained: TrainedSHNet, expressions: Sequence[Expression], batch_size: int = 32
 ) -> Iterator[Look]:
-    """The looks of a trained network, one an expression and in their order, made as they are read.
+    """The looks of a trained network, one per expression and in their order, made as they are read.
 
     Expressions of one picture should stand together: the picture is then read once.
 

@@ -130,7 +130,7 @@ def memory_of_step(record: Path, performance: Path, grid: int) -> dict[bool, tup
     """
     values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NOTHING
     found = {
-        row["recompute"]: (row["MiB without"], row["MiB a sample"])
+        row["recompute"]: (row["MiB without"], row["MiB per sample"])
         for row in _rows(values, "memory")
         if row["grid"] == grid and row["an image"] == 1
     }

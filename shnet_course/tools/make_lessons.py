@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 from shnet_course import progress
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TIMEOUT = 1800  # seconds a cell
+TIMEOUT = 1800  # seconds per cell
 
 
 def read_text(text: Path) -> NotebookNode:

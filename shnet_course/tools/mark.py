@@ -173,7 +173,7 @@ def write_table(marks: Iterable[Mark], file: TextIO) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 where there was nothing to mark."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.mark")
-    parser.add_argument("folder", type=Path, help="in it a folder a student, with notebooks")
+    parser.add_argument("folder", type=Path, help="in it a folder per student, with notebooks")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="that a cell may take")
     given = parser.parse_args(arguments)
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """Expressions -> batches in which each image stands once, with its expressions beside it.
 
-UNC has 7.1 expressions an image. The frozen backbone and all that depends on the image alone should
-run once an image, so the sampler draws images and takes several of their expressions.
+UNC has 7.1 expressions per image. The frozen backbone and all that depends on the image alone
+should run once per image, so the sampler draws images and takes several of their expressions.
 """
 
 import warnings

@@ -1,6 +1,6 @@
 """Section 3.1, first half: the frozen CNN and its feature levels 2, 3 and 4.
 
-A backbone turns `images (I, 3, S, S)` into three maps, one a level, each coarser and deeper than
+A backbone turns `images (I, 3, S, S)` into three maps, one per level, each coarser and deeper than
 the one before. Section 4.2 keeps every backbone fixed during training; `FrozenBackbone` is that
 promise.
 """

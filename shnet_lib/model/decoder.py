@@ -47,8 +47,8 @@ class ConvolveDoubled(nn.Conv2d):
 
     A convolution mixes channels and adds up neighbours; bilinear doubling only adds up neighbours.
     So the channels can be mixed before the doubling, where the map has a quarter of the cells: one
-    1 x 1 convolution a tap of the kernel. What is left is to double each tap's map, shift it by the
-    tap and add all up: one small matrix for the columns and one for the rows.
+    1 x 1 convolution per tap of the kernel. What is left is to double each tap's map, shift it by
+    the tap and add all up: one small matrix for the columns and one for the rows.
 
     `at_once` expressions are taken together. What is made in passing is as large as the result.
     """

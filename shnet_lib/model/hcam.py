@@ -14,7 +14,7 @@ OTHERS = {0: (1, 2), 1: (0, 2), 2: (0, 1)}  # j != i, for the levels 2, 3, 4 at 
 
 
 class Affinity(nn.Module):
-    """Lambda_ij of Eq. 2: sigmoid(Conv([f^v_i ; f^{l avg}_j])), one convolution a level i.
+    """Lambda_ij of Eq. 2: sigmoid(Conv([f^v_i ; f^{l avg}_j])), one convolution per level i.
 
     "Conv" is a 3 x 3 convolution and a BatchNorm, as in the released code, whose dropout stands
     before the sigmoid: where a channel is taken away, the gate is not shut but half open.

@@ -34,7 +34,7 @@ RELEASED_SIZE = (160, 160)  # mask_dim in the released code's README
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measures of section 4.1 and, in the order of the data set, one row an expression."""
+    """The measures of section 4.1 and, in the order of the data set, one row per expression."""
 
     metrics: dict[str, float]
     rows: list[dict[str, Any]]

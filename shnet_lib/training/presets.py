@@ -59,6 +59,7 @@ _PHOTOS = _SMALL | {
     "model.aspp_dropout": 0.1,
     "model.decoder_dropout": 0.1,
     "precision": "bf16",
+    "steps": 4500,
     **_FAST,
 }
 

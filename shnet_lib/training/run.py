@@ -114,7 +114,7 @@ def make_report(fitted: FitResult, evaluations: Mapping[str, Evaluation]) -> dic
 def write_report(
     run_folder: Path, report: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
 ) -> None:
-    """metrics.json; a table with one row an expression for each split; the network's card."""
+    """metrics.json; a table with one row per expression for each split; the network's card."""
     run_folder = Path(run_folder).expanduser()
     write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():

@@ -100,7 +100,7 @@ def record(tmp_path) -> Path:
         return {"name": name, "sfm": "released", "an image": an_image, **figures}
 
     def memory(recompute, an_image, fixed, each):
-        figures = {"MiB without": fixed, "MiB a sample": each}
+        figures = {"MiB without": fixed, "MiB per sample": each}
         labels = {"name": "a step, bf16", "grid": 40, "an image": an_image}
         return labels | {"recompute": recompute, **figures}
 

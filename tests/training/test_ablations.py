@@ -1,4 +1,4 @@
-"""The series of runs behind lesson 08: the rows of the tables, a line a run, none made twice."""
+"""The series of runs behind lesson 08: the rows of the tables, a line per run, none made twice."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -74,7 +74,7 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
         assert 0 <= metrics["overall_iou"] <= 1 and 0 <= metrics["mean_iou"] <= 1
         expressions = read_expressions(data, dataset, split)
         table = (run / f"expressions-{split}.csv").read_text().splitlines()
-        assert len(table) == 1 + len(expressions)  # a head, then a row an expression
+        assert len(table) == 1 + len(expressions)  # a head, then a row per expression
     assert (run / "best").is_dir() and (run / "metrics.json").is_file()
 
 

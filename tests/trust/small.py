@@ -96,7 +96,7 @@ def refcoco_zip(images: int = 4) -> bytes:
 
 
 def glove_zip(extra: int = 50) -> bytes:
-    """A GloVe text of five numbers a word, in a zip: two needed words among others."""
+    """A GloVe text of five numbers per word, in a zip: two needed words among others."""
     random = np.random.default_rng(0)
     words = ["the", "left", *[f"other{n}" for n in range(extra)], ". . .", "cup", "Cup"]
     text = "".join(f"{w} {' '.join(f'{x:.5f}' for x in random.normal(size=5))}\n" for w in words)

@@ -332,7 +332,7 @@ def test_a_full_gpu_says_what_to_lower_and_what_a_sample_costs(data, tmp_path, m
         assert name in said
     measured = json.loads((COURSE / "docs" / "performance.json").read_text())["memory"]["results"]
     kept = {
-        row["grid"]: round(row["saved MiB a sample"])
+        row["grid"]: round(row["saved MiB per sample"])
         for row in measured
         if row["network"] == "library, bf16"
     }
