@@ -68,16 +68,21 @@ def draw_example(data: Path, dataset: str, split: str, index: int) -> Figure:
     photo, mask = photo_of(example), example.mask()
     figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=100)
     left, middle, right = figure.subplots(1, 3)
-    draw_mask(left, photo, f"photo, {example.width} x {example.height}")
+    what = _kind_of_picture(dataset)
+    draw_mask(left, photo, f"{what}, {example.width} x {example.height}")
     draw_mask(middle, photo, f"“{example.text}”", target=mask)
     draw_mask(right, 255 * mask[..., None].repeat(3, -1).astype(np.uint8), "its mask")
     kind = ", ".join(filter(None, (example.category, example.family)))
     figure.supxlabel(
         f"{dataset}, {split}, example {index}: ref {example.ref_id} ({kind or 'no category'}), "
-        f"{mask.mean():.1%} of the photo",
+        f"{mask.mean():.1%} of the {what}",
         fontsize=10,
     )
     return figure
+
+
+def _kind_of_picture(dataset: str) -> str:
+    return "scene" if dataset.startswith("refshapes") else "photo"
 
 
 def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
@@ -90,8 +95,8 @@ def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
     across, down = columns.mean() / example.width, rows.mean() / example.height
     return (
         f"Example {index} of {dataset}, {split}: “{example.text}”. What is meant covers "
-        f"{mask.mean():.1%} of the photo; its middle lies {across:.0%} from the left and "
-        f"{down:.0%} from the top."
+        f"{mask.mean():.1%} of the {_kind_of_picture(dataset)}; its middle lies {across:.0%} from "
+        f"the left and {down:.0%} from the top."
     )
 
 

@@ -49,7 +49,7 @@ def test_the_text_says_where_the_mask_lies(data: Path) -> None:
     rows, columns = np.nonzero(example.mask())
     text = describe_example(data, "refshapes-unc", "val", 4)
     assert f"Example 4 of refshapes-unc, val: “{example.text}”" in text
-    assert f"covers {len(rows) / 64**2:.1%} of the photo" in text
+    assert f"covers {len(rows) / 64**2:.1%} of the scene" in text
     assert (
         f"{columns.mean() / 64:.0%} from the left and {rows.mean() / 64:.0%} from the top" in text
     )
