@@ -236,7 +236,7 @@ flavours = {name: read_expressions(data, f"refshapes-{name}", "val") for name in
 show(draw_character(flavours))
 
 # %% [markdown]
-# They have, with two differences. The `gref` phrases are longer than G-Ref's, 10.3 words against 8.4. And nothing is small: 95 % of the things cover more than 3 % of their scene, while G-Ref “has extremely small target objects” (section 4.3). Lesson 02 shows what smallness costs.
+# Yes, except in two ways. The `gref` phrases are longer than G-Ref's, 10.3 words against 8.4. And nothing is small: 95 % of the things cover more than 3 % of their scene, while G-Ref “has extremely small target objects” (section 4.3). Lesson 02 shows what smallness costs.
 #
 # ## How people speak
 #
@@ -266,7 +266,7 @@ from shnet_course.pictures.lesson_01 import draw_speech
 show(draw_speech({"ReferIt, real": real, "RefShapes, made": made}))
 
 # %% [markdown]
-# A quarter of the real phrases are one word; 3,087 times that word is “sky”. On average both lists are equally short. The tails differ: real phrases have up to 30 words, and more than half of the real words occur once. So a network will be asked with words that no training phrase held.
+# A quarter of the real phrases are one word, and the thing named most often is the sky. Both lists are short on average. The tails differ: real phrases have up to 30 words, and more than half of the real words occur once. So a network will be asked with words that no training phrase held.
 #
 # People type fast, too. **Predict:** in how many ways is “bottom” spelt?
 
@@ -397,7 +397,7 @@ for word in asked[:3]:
 print("no vector, so zeros:", missing)
 
 # %% [markdown]
-# “lady” is as good as “woman”: a network that has learnt one has nearly learnt the other. “botom” stands near “left”: these vectors heal misspelling, too.
+# “lady” is as good as “woman”: a network that has learnt one has nearly learnt the other. And “botom” stands among the place words, misspelt as it is.
 #
 # But the word nearest to “left” is “right”, at 0.99. The two are used alike, and use is all that such vectors know. They say “a place word”, hardly *which*. That has to be learnt from the photos.
 #

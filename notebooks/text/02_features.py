@@ -220,7 +220,7 @@ grids = (40, 28, 18, 12, 8)
 show(draw_on_grids(shrink(masks[3:4], 2)[0], grids))
 
 # %% [markdown]
-# **Predict:** of things that cover a quarter of a per cent of the photo, how many survive on 18 x 18?
+# **Predict:** of things that cover a quarter of a per cent of their scene, how many survive on 18 x 18?
 
 # %%
 from shnet_course.pictures.lesson_02 import draw_survival
@@ -228,7 +228,7 @@ from shnet_course.pictures.lesson_02 import draw_survival
 shares = {}
 for times in (1, 2, 4):
     smaller = shrink(masks, times)
-    name = f"{smaller.float().mean(dim=(1, 2)).median():.2%} of the photo"
+    name = f"{smaller.float().mean(dim=(1, 2)).median():.2%} of the scene"
     shares[name] = [on_grid(smaller, g).flatten(1).any(1).float().mean().item() for g in grids]
     print(f"{name}, grids 40 to 8:", *(f"{share:4.0%}" for share in shares[name]))
 show(draw_survival(shares, grids))
@@ -404,7 +404,7 @@ print(*(f"{count / 1e6:.1f} M" for count in counts), f"together {sum(counts) / 1
 #
 # - On a real photo level 2 showed edges, level 4 things, and a cell in one eye found the other.
 # - Pooling to $2H \times 2W$, a convolution of stride 2, BatchNorm and LeakyReLU gave the numbers of `LevelProjection`.
-# - On 18 x 18 nearly half of the things of a quarter of a per cent of the photo were lost; 40 x 40 kept them, at twenty times the pairs.
+# - On 18 x 18 nearly half of the things of a quarter of a per cent of their scene were lost; 40 x 40 kept them, at twenty times the pairs.
 # - Your LSTM gave PyTorch's states; the last state forgot “left”; padding at the end changed nothing.
 # - One forward pass moved a BatchNorm that had no gradients; `FrozenBackbone` did not move.
 #
