@@ -119,7 +119,7 @@ print(ref["file_name"], "|", images[ref["image_id"]]["file_name"])
 print(f"of {len(val_refs)} refs: {by_ref} files found by the ref, {by_image} by its image_id")
 
 # %% [markdown]
-# None. RefShapes copies this trap from UNC, where a ref says `COCO_train2014_000000581857_16.jpg`: COCO's name with a number behind it. The way to the photo is `image_id`. (The real photos of val and test lie in COCO's *train2014*, too.)
+# None. RefShapes copies this trap from UNC, where a ref says `COCO_train2014_000000581857_16.jpg`: COCO's name with a number behind it. The way to the photo is `image_id`. (All photos of UNC lie in COCO's *train2014*.)
 #
 # ## Masks
 #
@@ -189,7 +189,7 @@ print(f"IoU of the spoon with the hole and the whole spoon: {iou(total == 1, uni
 #
 # ## The reader
 #
-# `read_expressions` does all of this, checks every record, and makes an `Expression` of each sentence. Does it agree with our own work?
+# `read_expressions` does all of this, checks every record, and makes an `Expression` of each sentence. Does it agree with us?
 
 # %% tags=["nbval-check-output"]
 from shnet_lib.data import read_expressions
@@ -416,12 +416,11 @@ explore(partial(draw_neighbours, list(place), vectors), word="second")
 #
 # | open in the paper | the released code | this course |
 # |---|---|---|
-# | `raw` or `sent` | `sent` | `sent` |
+# | `raw` or `sent` | `sent`, as all code of the field | `sent` |
 # | how words are cut | letters only: “2nd” is dropped | numbers are kept |
-# | what becomes of GloVe, which “initializes” an embedding (section 4.2) | fixed vectors, never trained | one-hot words for RefShapes; vectors, trained or fixed, for photos |
-# | a word without a vector | zeros | zeros, and the reader says which |
+# | what becomes of GloVe after it was used to “initialize word embedding” (section 4.2) | fixed vectors, never trained | one-hot words for RefShapes; vectors, trained or fixed, for photos |
 #
-# The paper reads at most 25 words; the README of the released code asks for 30.
+# A word without a vector gets zeros here, and the reader names it. The paper reads at most 25 words; the README of the released code asks for 30.
 #
 # <details><summary><b>Aside:</b> the counts of section 4.1</summary>
 #

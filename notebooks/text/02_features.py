@@ -121,7 +121,7 @@ def like(level, row, column):
 
 
 # %% [markdown]
-# **Predict:** a cell of level 3 in the cat's left eye asks. Who answers? Then try the other levels, and a wheel of the motorcycle (20 % across, 70 % down).
+# **Predict:** a cell of level 3 asks, in the cat's eye on the left. Who answers? Then try the other levels, and a wheel of the motorcycle (20 % across, 70 % down).
 
 # %%
 from ipywidgets import IntSlider
@@ -317,7 +317,7 @@ show(draw_alike(phrases, {"last state": cosines(last), "average": cosines(averag
 # %% [markdown]
 # The cosine is 1.0. By “circle” the trained LSTM has let go of “left”. It has also learnt that “2nd” is “second”. In the average of all words the two sides differ.
 #
-# The network loses nothing by it: SFM lets every pixel look at every word (lesson 03), and HCAM averages the words (lesson 04). So “left” is asked where it stands. **Now you:** [The mean of the real words](../exercises/02_features_ex.ipynb).
+# The network can afford that: SFM lets every pixel look at every word (lesson 03), and HCAM averages the words (lesson 04). So “left” is asked where it stands. **Now you:** [The mean of the real words](../exercises/02_features_ex.ipynb).
 #
 # The LSTM reads from left to right. So a word's feature knows what came before it and nothing of what follows. That settles padding, too. **Predict:** six padded words behind the phrase, or six before it: which changes the real words?
 
