@@ -171,7 +171,7 @@ parts = coco_mask.decode(coco_mask.frPyObjects([bowl, handle], 400, 600))  # (40
 show(draw_parts(photo, [part.astype(bool) for part in np.moveaxis(parts, 2, 0)]))
 
 # %% [markdown]
-# Where the polygons overlap, the sum is 2, and `== 1` punches a hole. The *union* has none. How much does the hole cost? *Intersection over union* (IoU) compares two masks: the pixels that both have, divided by those that either has.
+# Where the polygons overlap, the sum is 2, and `== 1` punches a hole. The *union* has none. What does it cost? *Intersection over union* (IoU) compares two masks: the pixels that both have, divided by those that either has.
 
 
 # %% tags=["nbval-check-output"]
@@ -266,7 +266,7 @@ from shnet_course.pictures.lesson_01 import draw_speech
 show(draw_speech({"ReferIt, real": real, "RefShapes, made": made}))
 
 # %% [markdown]
-# A quarter of the real phrases are one word, and the thing named most often is the sky. Both lists are short on average. The tails differ: real phrases have up to 30 words, and more than half of the real words occur once. So a network will be asked with words that no training phrase held.
+# A quarter of the real phrases are one word, and the thing named most often is the sky. Both are short on average. The tails differ: real phrases have up to 30 words, and more than half of the real words occur once. So a network will be asked with words that no training phrase held.
 #
 # People type fast, too. **Predict:** in how many ways is “bottom” spelt?
 
