@@ -15,130 +15,115 @@
 # %% [markdown]
 # # 01 · Data and words
 #
-# *Section 4.1 and the words of section 4.2 · 13 seconds on two CPU cores*
+# *Section 4.1 and the words of section 4.2 · 40 minutes to read, 20 seconds to run on two CPU cores*
 #
 # **You need to know** Python, dictionaries and lists, and a little NumPy. No PyTorch yet.
 #
 # In this lesson you will
 #
-# - read a REFER data set field by field, and step around its two traps;
+# - read a data set of photos, phrases and masks field by field, and step around its two traps;
 # - turn run-lengths and polygons into masks, by hand and with pycocotools;
-# - leaf through any data set, and see in plots what sets UNC, UNC+, G-Ref and ReferIt apart;
-# - cut a phrase into words, and see what a careless tokeniser loses;
-# - make a padded batch of word ids, and read vectors from a GloVe file.
+# - find out how people speak about photos, and what made phrases lack;
+# - cut phrases into words, and make a padded batch of ids;
+# - read word vectors, and meet the nearest neighbours of “left”, “lady” and “cup”.
 
 # %% [markdown]
 # ## What is one example?
 #
-# A network learns from examples. Here an example has three parts: a photo, a phrase, and the mask of what the phrase means. The network is given the first two and is asked for the third. Everything between them is the subject of the lessons 02 to 05. Today we look at both ends.
+# An example has three parts: a photo, a phrase, and the mask of what the phrase means. The network is given the first two and is asked for the third. Today we look at both ends; lessons 02 to 05 fill in what lies between.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(
-    draw_architecture(lit={"photo", "phrase", "mask"}),
-    alt="The network as boxes: photo to backbone to levels, phrase to word vectors and LSTM, both "
-    "to SFM, then HCAM, then the decoder, then the mask. Photo, phrase and mask are lit.",
-)
+show(draw_architecture({"photo", "phrase", "mask"}))
 
 # %% [markdown]
-# ## The files, field by field
-#
-# UNC, UNC+ and G-Ref are published in one layout, called REFER after the tool that came with it. RefShapes, the data set that this course generates, is written in the same layout, so what you learn on it holds for the others. Two entries are RefShapes' own: `scenes.json`, which we shall use, and `semantic`, on which the backbone of lesson 02 was trained. `make data` puts all of it here:
+# Here are three examples on one photo. The photo comes with scikit-image; phrases and outlines are ours.
 
 # %%
+import json
 from pathlib import Path
 
-data = Path("../data/refshapes")
-sorted(path.name for path in (data / "refshapes").iterdir())
+from skimage import data as samples
+
+from shnet_course.pictures.lesson_01 import draw_phrases
+from shnet_lib.data.coco import rasterize
+
+photo = samples.coffee()  # (400, 600, 3)
+own = json.loads(Path("../data/own_example/instances.json").read_text())
+outlines = {annotation["id"]: annotation["segmentation"] for annotation in own["annotations"]}
+cup, spoon, saucer = (rasterize(outlines[number], 400, 600) for number in (6, 7, 8))
+asked = {"red cup with the coffee in it": cup, "shiny thing beside the cup": spoon}
+show(draw_phrases(photo, asked | {"plate under the cup": saucer}))
 
 # %% [markdown]
-# `refs(unc).p` says who is referred to and how. It is a *pickle*, Python's own file of objects, and a pickle can run code while it is opened. Let us make one that does:
+# There is no list of classes to choose from: the spoon is a “shiny thing”, found by what stands beside it.
+#
+# ## The files, field by field
+#
+# UNC, UNC+ and G-Ref are published in one layout, called REFER after the tool that came with it. Their photos cannot be shipped with a course. So the course generates drawn *scenes*, the data set RefShapes, in the same layout.
+#
+# The first file, `refs(unc).p`, is a list of *refs*. A ref is one thing in one scene, with all sentences about it.
 
-# %%
-# NBVAL_CHECK_OUTPUT
-import pickle
-
-
-class Hostile:
-    def __reduce__(self):
-        return print, ("this ran on your machine",)
-
-
-pickle.loads(pickle.dumps(Hostile()))
-# %% [markdown]
-# Such files come from mirrors and archives (`data/README.md`), so the library opens them with a reader that knows lists, dictionaries, numbers and strings, and nothing else:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-import tempfile
-
-from shnet_lib.data import DataError
-from shnet_lib.data.refer import load_refs
-
-with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder) / "refs(unc).p"
-    path.write_bytes(pickle.dumps(Hostile()))
-    try:
-        load_refs(path)
-    except DataError as error:
-        print(str(error).partition(": ")[2])
-
-# %% [markdown]
-# An honest file is a list of *refs*. A ref is one thing in one photo, with all sentences that people wrote about it.
-
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from pprint import pprint
 
+from shnet_lib.data.refer import load_refs
+
+data = Path("../data/refshapes")
 refs = load_refs(data / "refshapes" / "refs(unc).p")
 val_refs = [ref for ref in refs if ref["split"] == "val"]
 ref = val_refs[3]
 pprint(ref, sort_dicts=False)
 
 # %% [markdown]
-# - `ref_id` is the ref's own number; `ann_id`, `image_id` and `category_id` point into the second file, `instances.json`.
-# - `split` is `train`, `val`, `testA` or `testB`. In UNC, testA refers to people and testB to everything else (Yu et al., 2016); in RefShapes, to round and to cornered things, as the next cell prints.
-# - Each sentence has `raw`, as somebody typed it, and `sent`, corrected. The library reads `sent`. `tokens` are its words.
-# - `family` is RefShapes' own: what kind of phrase it is. Real files lack it.
+# - `ref_id` is the ref's own number; `ann_id`, `image_id` and `category_id` point into the second file.
+# - `split` is `train`, `val`, `testA` or `testB`. In UNC, testA refers to people and testB to everything else (Yu et al., 2016); in RefShapes, to round and to cornered things.
+# - Each sentence has `raw`, as somebody typed it, and `sent`, corrected. `tokens` are its words.
+# - `family` is RefShapes' own: the kind of phrase. Real files lack it.
 #
-# The second file is COCO's: photos, the outlines of things ("annotations"), and the names of their kinds.
+# <details><summary><b>Aside:</b> why <code>load_refs</code>, and not <code>pickle.load</code>?</summary>
+#
+# `.p` means *pickle*, Python's own file of objects. A pickle can run code while it is opened, as this one does:
+#
+# ```python
+# class Hostile:
+#     def __reduce__(self):
+#         return print, ("this ran on your machine",)
+# ```
+#
+# `pickle.loads(pickle.dumps(Hostile()))` prints the sentence; it could as well delete your files. The data sets' pickles come from mirrors and archives. So the library opens them with a reader that knows lists, dictionaries, numbers and strings, and nothing else.
+#
+# </details>
+#
+# The second file, `instances.json`, is COCO's: images, and the outlines of things (“annotations”).
 
-# %%
-# NBVAL_CHECK_OUTPUT
-import json
-
+# %% tags=["nbval-check-output"]
 document = json.loads((data / "refshapes" / "instances.json").read_text())
 images = {image["id"]: image for image in document["images"]}
 annotations = {annotation["id"]: annotation for annotation in document["annotations"]}
 pprint(images[ref["image_id"]])
 pprint(annotations[ref["ann_id"]])
 
-kinds = {kind["id"]: kind["name"] for kind in document["categories"]}
-for split in ("testA", "testB"):
-    print(split, sorted({kinds[r["category_id"]] for r in refs if r["split"] == split}))
-
 # %% [markdown]
 # ## First trap: `file_name`
 #
-# Both records have a `file_name`. The ref's looks right, and names no file. Is that one odd record?
+# Both records have a `file_name`, and the ref's looks right. **Predict:** how many refs of the validation split name a file that exists?
 
-# %%
-# NBVAL_CHECK_OUTPUT
-photos = data / "images" / "refshapes"
-by_ref = sum((photos / ref["file_name"]).exists() for ref in val_refs)
-by_image = sum((photos / images[ref["image_id"]]["file_name"]).exists() for ref in val_refs)
+# %% tags=["nbval-check-output"]
+folder = data / "images" / "refshapes"
+by_ref = sum((folder / ref["file_name"]).exists() for ref in val_refs)
+by_image = sum((folder / images[ref["image_id"]]["file_name"]).exists() for ref in val_refs)
 print(ref["file_name"], "|", images[ref["image_id"]]["file_name"])
 print(f"of {len(val_refs)} refs: {by_ref} files found by the ref, {by_image} by its image_id")
 
 # %% [markdown]
-# It is all of them. RefShapes copies this trap from UNC, where a ref says `COCO_train2014_000000581857_16.jpg`: COCO's name with a number behind it. The way to the photo is `image_id`. A second surprise in the real files: the photos of val and test lie in COCO's *train2014* folder too (`data/README.md`).
-
-# %% [markdown]
+# None. RefShapes copies this trap from UNC, where a ref says `COCO_train2014_000000581857_16.jpg`: COCO's name with a number behind it. The way to the photo is `image_id`. (All photos of UNC lie in COCO's *train2014*.)
+#
 # ## Masks
 #
-# `segmentation` holds the mask as *run-lengths*: so many pixels of background, so many of the thing, and so on. In which order are the pixels counted? Column by column from the left, each from top to bottom. A small example:
+# `segmentation` holds the mask as *run-lengths*: so many pixels of background, so many of the thing, and so on. In which order? Column by column from the left, each from top to bottom.
 
 # %%
 import numpy as np
@@ -146,17 +131,16 @@ import numpy as np
 from shnet_course.pictures.lesson_01 import draw_runs
 
 small = np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
-show(
-    draw_runs(small),
-    alt="A mask of 3 rows and 4 columns, pixels numbered down the columns. The thing is 3, 4, 6, 11.",
-)
+show(draw_runs(small))
 
 # %% [markdown]
-# Follow the numbers: three white pixels (0 to 2), two blue (3, 4), one white, one blue (6), four white, one blue. As a function:
+# Follow the numbers: three white pixels (0 to 2), two blue (3, 4), one white, one blue (6), four white, one blue. As a function, and against pycocotools, which wrote these files:
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
+from pycocotools import mask as coco_mask
+
+
 def run_lengths(mask):
     """The runs of a mask (H, W), column by column; the first run is background."""
     pixels = mask.T.ravel()
@@ -165,108 +149,64 @@ def run_lengths(mask):
     return [0, *runs] if pixels[0] else runs
 
 
-run_lengths(small)
-
-# %% [markdown]
-# pycocotools, which wrote these files, reads our runs; and it writes the same runs as a short text, the form that you saw in `counts`.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from pycocotools import mask as coco_mask
-
 packed = coco_mask.frPyObjects({"size": [3, 4], "counts": run_lengths(small)}, 3, 4)
 assert np.array_equal(coco_mask.decode(packed), small)
-print(packed)
+mask = coco_mask.decode(annotations[ref["ann_id"]]["segmentation"]).astype(bool)  # (128, 128)
+print(run_lengths(small), "are packed as", packed["counts"])
+print(f"our ref: {sum(run_lengths(mask)[1::2])} pixels in {len(run_lengths(mask)) // 2} runs")
 
 # %% [markdown]
-# And the mask of our ref is one line, the same that the library's `rasterize` gives:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.data.coco import rasterize
-
-annotation = annotations[ref["ann_id"]]
-mask = coco_mask.decode(annotation["segmentation"]).astype(bool)  # (128, 128)
-assert np.array_equal(mask, rasterize(annotation["segmentation"], 128, 128))
-print(f"{mask.sum()} pixels; the record says {annotation['area']}")
-
-# %% [markdown]
+# COCO gives most things as polygons instead, `[[x, y, x, y, ...], ...]` in pixels. **Now you:** [The pixels of a polygon](../exercises/01_data_and_words_ex.ipynb).
+#
 # ## Second trap: overlapping polygons
 #
-# COCO gives most things as a list of polygons, `[[x, y, x, y, ...], ...]`, and polygons of one thing may overlap. RefShapes stores run-lengths, so let us make such a record. Our ref is a cross, and a cross is two bars. `scenes.json` lists the things of each scene with their corners.
+# One thing may have several polygons, and they may overlap. Take the spoon: somebody outlines its bowl, and then its handle, which reaches a little into the bowl. The obvious code decodes each polygon, adds the masks, and asks where the sum is 1. **Predict:** what becomes of the spoon?
 
 # %%
-from refgen.refshapes.scene import polygons_of
-from refgen.refshapes.write import read_scenes
-
-cross = read_scenes(data)[ref["image_id"]].things[1]
-corners = 128 * polygons_of(cross)[0]  # (12, 2), x and y in pixels
-upright, across = corners[[0, 1, 6, 7]], corners[[3, 4, 9, 10]]  # the ends of each bar
-segmentation = [upright.ravel().tolist(), across.ravel().tolist()]
-
-# %% [markdown]
-# Now the obvious code: decode each polygon, add the masks, and ask where the sum is 1.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-bars = coco_mask.decode(coco_mask.frPyObjects(segmentation, 128, 128))  # (128, 128, 2)
-total = bars.sum(axis=2)
-for value in range(3):
-    print(f"the sum is {value} at {(total == value).sum():5} pixels")
-
-# %%
-from PIL import Image
-
 from shnet_course.pictures.lesson_01 import draw_parts
 
-photo = np.asarray(Image.open(photos / images[ref["image_id"]]["file_name"]))
-show(
-    draw_parts(photo, [bar.astype(bool) for bar in np.moveaxis(bars, 2, 0)]),
-    alt="A striped cross; the sum of its two bars, 2 where they cross; the pixels where the sum is "
-    "1, a cross with a square hole in its middle; and the union, a whole cross.",
-)
+bowl = outlines[7][0]
+handle = [410, 70, 416, 76, 380, 252, 364, 248]
+parts = coco_mask.decode(coco_mask.frPyObjects([bowl, handle], 400, 600))  # (400, 600, 2)
+show(draw_parts(photo, [part.astype(bool) for part in np.moveaxis(parts, 2, 0)]))
 
 # %% [markdown]
-# Where the bars cross, the sum is 2, and `== 1` punches a hole. The union has none. How much does it matter? *Intersection over union* (IoU) compares two masks: the pixels that both have, divided by those that either has.
+# Where the polygons overlap, the sum is 2, and `== 1` punches a hole. The *union* has none. What does it cost? *Intersection over union* (IoU) compares two masks: the pixels that both have, divided by those that either has.
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def iou(one, other):
     return (one & other).sum() / (one | other).sum()
 
 
+total = parts.sum(axis=2)  # (400, 600)
 union = total > 0
-assert np.array_equal(union, rasterize(segmentation, 128, 128))  # the library takes the union
-print(f"sum == 1: IoU {iou(total == 1, mask):.2f}   union: IoU {iou(union, mask):.2f}")
-print(f"the union and the mask differ at {(union ^ mask).sum()} of {mask.sum()} pixels")
+assert np.array_equal(union, rasterize([bowl, handle], 400, 600))  # the library takes the union
+print(f"IoU of the spoon with the hole and the whole spoon: {iou(total == 1, union):.3f}")
 
 # %% [markdown]
-# The union is not the mask to the pixel, since pycocotools and RefShapes draw an edge a little differently.
+# Three per cent, and no error message. **Now you:** [The union of polygons](../exercises/01_data_and_words_ex.ipynb).
 #
 # ## The reader
 #
-# `read_expressions` does all of this, checks every record, and makes an `Expression` of each sentence. Does it agree with what we did by hand?
+# `read_expressions` does all of this, checks every record, and makes an `Expression` of each sentence. Does it agree with us?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.data import read_expressions
 
 val = read_expressions(data, "refshapes-unc", "val")
-ours = [(ref["ann_id"], s["sent"]) for ref in val_refs for s in ref["sentences"]]
-assert [(e.ref_id, e.text) for e in val] == ours
+by_hand = [(ref["ann_id"], s["sent"]) for ref in val_refs for s in ref["sentences"]]
+assert [(e.ref_id, e.text) for e in val] == by_hand
 for expression in val[::40]:
     packed = annotations[expression.ref_id]["segmentation"]
     assert np.array_equal(expression.mask(), coco_mask.decode(packed).astype(bool))
-    assert expression.image_path == photos / images[expression.image_id]["file_name"]
-print(f"{len(val)} expressions of {len(val_refs)} refs on {len({e.image_id for e in val})} photos")
+    assert expression.image_path == folder / images[expression.image_id]["file_name"]
+print(f"{len(val)} expressions of {len(val_refs)} refs in {len({e.image_id for e in val})} scenes")
 
 # %% [markdown]
-# One photo serves several expressions: 6.0 here, 7.1 in UNC (142,209 on 19,994 photos, section 4.1). So what a network computes from the photo alone it need compute only once for all of them.
+# One scene serves 6.0 expressions here, one photo 7.1 in UNC. What a network computes from the photo alone, it need compute only once for all of them.
 #
-# ## Leaf through the data
-#
-# Choose a data set, a split and a number. RefShapes comes in four flavours, each made after one of the four data sets of section 4.1. If you have real data, put it in `data/unc` or add your folder to the list; it then stands in the same menu. How often can you name the thing before you look at the mask?
+# Now leaf through the data. RefShapes comes in four flavours, made after the four data sets of section 4.1. Real data in `data/unc` stands in the same menu. How often can you name the thing before you look at the mask?
 
 # %%
 from shnet_course.pictures.lesson_01 import find_data_sets
@@ -277,7 +217,7 @@ browse(find_data_sets(["../data/refshapes", "../data/unc"]), split="val", index=
 # %% [markdown]
 # ## Four data sets, four characters
 #
-# Section 4.1 of the paper describes its data:
+# Section 4.1 describes the paper's data:
 #
 # | | expressions | images | objects | character |
 # |---|---|---|---|---|
@@ -286,43 +226,66 @@ browse(find_data_sets(["../data/refshapes", "../data/unc"]), split="val", index=
 # | G-Ref | 104,560 | 26,711 | 50,000 | long sentences, 8.4 words |
 # | ReferIt | 130,525 | 19,894 | 96,654 | regions too: sky, mountains, ground; fewer than 4 |
 #
-# Do RefShapes' four flavours have the same character? Measured by hand on the validation split:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_course.pictures.lesson_01 import LOCATION_WORDS
-
-names = ("unc", "unc+", "gref", "referit")
-flavours = {name: read_expressions(data, f"refshapes-{name}", "val") for name in names}
-for name, found in flavours.items():
-    words = [e.text.split() for e in found]
-    located = np.mean([bool(LOCATION_WORDS & set(w)) for w in words])
-    regions = np.mean([e.family == "region" for e in found])
-    print(
-        f"{name:8} {len(found)} expressions, {np.mean([len(w) for w in words]):4.1f} words, "
-        f"{located:4.0%} with a location word, {regions:4.0%} mean a region"
-    )
+# Do RefShapes' flavours have the same character?
 
 # %%
 from shnet_course.pictures.lesson_01 import draw_character
 
-show(
-    draw_character(flavours),
-    alt="Three plots of the four flavours. Words: unc, unc+ and referit peak at 3 or 4, gref at 8 "
-    "with a tail to 23. Location words: in about half of unc and gref, a third of referit, none "
-    "of unc+. Size: half of the things cover 4 to 10 % of the photo, in referit 4 to 27 %.",
-)
+names = ("unc", "unc+", "gref", "referit")
+flavours = {name: read_expressions(data, f"refshapes-{name}", "val") for name in names}
+show(draw_character(flavours))
 
 # %% [markdown]
-# So they have, with two differences to keep in mind. The `gref` phrases are longer than G-Ref's, 10.3 words against 8.4. And what RefShapes refers to is not small. In the last plot a box holds the middle half of the things, its line is the median, and the whiskers leave out one thing in twenty on each side: nineteen of twenty cover more than 3 % of their photo. G-Ref "has extremely small target objects" (section 4.3). Lesson 02 shows what smallness costs.
-
-# %% [markdown]
-# ## Words
+# Yes, except in two ways. The `gref` phrases are longer than G-Ref's, 10.3 words against 8.4. And nothing is small: 95 % of the things cover more than 3 % of their scene, while G-Ref “has extremely small target objects” (section 4.3). Lesson 02 shows what smallness costs.
 #
-# A network reads numbers, so a phrase is cut into words first. A simple way: split at everything that is neither letter nor digit, and keep the pieces that consist of letters.
+# ## How people speak
+#
+# A generator chooses phrases that can be *proved* to mean one thing. People say what strikes them. For ReferIt, one player of a game wrote a phrase, and another had to find the thing by it (Kazemzadeh et al., 2014). Its training phrases are not shipped, but counted (`shnet_course/measure/phrases.py`). Beside them stand those of RefShapes' `referit` flavour. A *place word* is one such as left, top or corner. **Predict:** how many of a hundred real phrases are a single word? How many have a place word?
+
+# %% tags=["nbval-check-output"]
+from shnet_course.measure.phrases import count_phrases, read_counts
+from shnet_course.tables import Table
+
+train = read_expressions(data, "refshapes-referit", "train")
+real, made = read_counts(), count_phrases(expression.text for expression in train)
+rows = {
+    "words on average": lambda c: f"{c.mean_length:.1f}",
+    "a single word": lambda c: f"{c.shorter_than(2):.0%}",
+    "ten words or more": lambda c: f"{1 - c.shorter_than(10):.1%}",
+    "the longest": lambda c: f"{max(c.lengths)} words",
+    "with a place word": lambda c: f"{c.placed / c.phrases:.0%}",
+    "different words": lambda c: f"{c.distinct:,}",
+    "words said once": lambda c: f"{c.once:,}",
+}
+cells = [[name, measure(real), measure(made)] for name, measure in rows.items()]
+Table(["", f"real: {real.phrases:,} phrases", f"made: {made.phrases:,} phrases"], cells)
 
 # %%
-# NBVAL_CHECK_OUTPUT
+from shnet_course.pictures.lesson_01 import draw_speech
+
+show(draw_speech({"ReferIt, real": real, "RefShapes, made": made}))
+
+# %% [markdown]
+# A quarter of the real phrases are one word, and the thing named most often is the sky. Both are short on average. The tails differ: real phrases have up to 30 words, and more than half of the real words occur once. So a network will be asked with words that no training phrase held.
+#
+# People type fast, too. **Predict:** in how many ways is “bottom” spelt?
+
+# %% tags=["nbval-check-output"]
+wrong = real.spellings.total() - real.spellings["bottom"]
+print(f"bottom {real.spellings['bottom']:,} times, {len(real.spellings) - 1} others {wrong} times:")
+print(*list(real.spellings)[1:14])
+print(f"a slip in a long, common word: {real.slipped / real.phrases:.1%} of the phrases")
+
+# %% [markdown]
+# The last number is a lower bound: it sees one slip of a finger, in common words of six letters or more. To a network “botom” is another word, unless something tells it that the two are used alike.
+#
+# Counts cannot show wit: “doofy man with the spear”, “anywhere except the people”. [What made phrases cannot teach](../docs/photos.md) lists what a generator leaves out.
+#
+# ## Words
+#
+# A network reads numbers, so a phrase is cut into words first. The usual way: split at everything that is neither letter nor digit, and keep the pieces made of letters.
+
+# %% tags=["nbval-check-output"]
 import re
 
 
@@ -334,25 +297,24 @@ for text in ("2nd star from left", "3 people, back row", "the man's h2o", "#5"):
     print(f"{text:20} -> {letters_only(text)}")
 
 # %% [markdown]
-# The number is gone, and in the first phrase the number was the point. "#5" is left with nothing. The library keeps every piece that has a letter or a digit; `keep_numbers=False` gives the simple way. How many expressions lose a word by it?
+# In the first phrase the lost number was the point. “#5” is left with nothing. The library keeps every piece that has a letter or a digit; `keep_numbers=False` gives the usual way. How many phrases lose a word?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.data.text import tokenize
 
 for name, found in flavours.items():
-    texts = [expression.text for expression in found]
-    assert all(letters_only(t) == tokenize(t, keep_numbers=False) for t in texts)
-    losing = [t for t in texts if tokenize(t) != letters_only(t)]
-    print(f"{name:8} {len(losing) / len(texts):5.1%}  {losing[:2]}")
+    assert all(letters_only(e.text) == tokenize(e.text, keep_numbers=False) for e in found)
+    print(f"{name:8} {np.mean([tokenize(e.text) != letters_only(e.text) for e in found]):5.1%}")
+print(f"real     {real.numbered / real.phrases:5.1%}")
 
 # %% [markdown]
+# **Now you:** [Cut a phrase into words](../exercises/01_data_and_words_ex.ipynb).
+#
 # ## A vocabulary, and padding
 #
-# Each word gets an id. Id 0 is padding, id 1 every word that is not in the list. By hand: count, sort, number. (We count the validation split, which is small; a training run counts its training split.)
+# Each word gets an id. Id 0 is padding, id 1 every word that is not in the list. By hand: count, sort, number.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from collections import Counter
 
 from shnet_lib.data.text import Vocabulary
@@ -364,21 +326,16 @@ ids = {word: number for number, word in enumerate(["<pad>", "<unk>", *by_count])
 
 vocabulary = Vocabulary.from_texts(texts)
 assert vocabulary.words == list(ids)
-print(len(vocabulary), "words:", *vocabulary.words[:12])
-
-# %%
-# NBVAL_CHECK_OUTPUT
 phrases = ["2nd star from left", "the road", "the left zebra"]
 encoded = [vocabulary.encode(phrase) for phrase in phrases]
 assert encoded == [[ids.get(word, 1) for word in tokenize(phrase)] for phrase in phrases]
-print(encoded, "unknown:", vocabulary.unknown(phrases[2]))
+print(len(vocabulary), "words;", encoded, "unknown:", vocabulary.unknown(phrases[2]))
 
 # %% [markdown]
-# A batch of phrases is a rectangle of numbers, but phrases differ in length: short ones are filled up with 0 at the end. That is *padding*. `word_mask` remembers which words are real; every later part of the network needs it. `B` is the number of phrases, `T` the longest of them.
+# A batch is a rectangle of numbers, but phrases differ in length: short ones are filled up with 0 at the end. That is *padding*. `word_mask` remembers which words are real; all later parts need it. `B` is the number of phrases, `T` the length of the longest.
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def pad(encoded):
     """Lists of ids -> words (B, T), 0 where padded, and word_mask (B, T), True = a real word."""
     longest = max(map(len, encoded))
@@ -392,10 +349,9 @@ print(words)
 print(word_mask.astype(int))
 
 # %% [markdown]
-# The library makes batches of real examples. Here are the first three expressions, all of one photo, and so with one image among them. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
+# The library makes batches of whole examples. These three expressions are of one scene, and so have one image among them. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.data.dataset import ReferringDataset, collate
 
 dataset = ReferringDataset(val, vocabulary, image_size=128)
@@ -406,93 +362,99 @@ for name, value in batch.items():
     print(f"{name:17} {tuple(value.shape)}")
 
 # %% [markdown]
+# **Now you:** [Encode and pad](../exercises/01_data_and_words_ex.ipynb), and, since photos differ in size too, [Resize a mask](../exercises/01_data_and_words_ex.ipynb).
+#
 # ## GloVe: words that come with a meaning
 #
-# An id says nothing about a word. GloVe's vectors do: words used alike lie close together (Pennington et al., 2014). The paper takes those made from 840 billion words (section 4.2), a text file of 2.2 million lines and some 5 GB, one word and 300 numbers a line. We write a tiny one, with three numbers a word, in the same form:
+# An id says nothing about a word. GloVe's vectors do: words used alike lie close together (Pennington et al., 2014). The paper takes those made from 840 billion words (section 4.2), a text of 2.2 million lines with one word and 300 numbers each. Here are three short lines of that form. **Predict:** which of them breaks the obvious way to read a line?
 
-# %%
-lines = [
-    "the 0.1 0.2 0.3",
-    ". . . 0.4 0.5 0.6",  # one token, with spaces in it: the real file has such
-    "left -0.5 0.1 0.9",
-    "Left 0.7 0.7 0.7",
-    "star 0.2 -0.4 0.6",
-]
-folder = tempfile.TemporaryDirectory()
-glove = Path(folder.name) / "tiny.txt"
-_ = glove.write_text("\n".join(lines) + "\n")
-
-# %% [markdown]
-# The obvious way to read a line is to split it at its spaces: the word is what comes first.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-for line in lines:
+# %% tags=["nbval-check-output"]
+for line in ("left -0.5 0.1 0.9", "Left 0.7 0.7 0.7", ". . . 0.4 0.5 0.6"):
     word, *numbers = line.split(" ")
-    try:
-        print(f"{word!r:8}", [float(number) for number in numbers])
-    except ValueError as error:
-        print(f"{word!r:8}", error)
+    by_right, *_ = line.rsplit(" ", 3)
+    print(f"from the left {word!r} and {len(numbers)} pieces, from the right {by_right!r} and 3")
 
 # %% [markdown]
-# The second line breaks it. From the right there is no doubt, since the number of numbers is known: `rsplit` splits three times and leaves the rest whole.
+# Some tokens of the real file contain spaces. From the right there is no doubt, since the number of numbers is known. And the file tells capitals apart, while our tokeniser gives small letters.
+#
+# The course ships a small file of this form, made of the same real phrases (`shnet_course/tools/word_vectors.py`): how often two words stand together, compared with chance, packed into 50 numbers per word. Read it by hand, and find a word's nearest neighbours, the vectors that point most nearly the same way. **Predict:** which word is nearest to “left”?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.data.glove import read_glove
 
-by_hand = {}
-for line in lines:
-    word, *numbers = line.rsplit(" ", 3)
-    by_hand[word] = [float(number) for number in numbers]
+path = Path("../data/vectors/referit-50.txt")
+lines = [line.rsplit(" ", 50) for line in path.read_text(encoding="utf-8").splitlines()]
+place = {word: number for number, (word, *_) in enumerate(lines)}
+vectors = np.array([numbers for _, *numbers in lines], dtype=np.float32)  # (2412, 50)
+asked = ["left", "lady", "cup", "zebra"]
+by_library, missing = read_glove(path, asked)
+assert np.array_equal(by_library[:3], vectors[[place[word] for word in asked[:3]]])
 
-asked = ["left", ". . .", "star", "zebra"]
-vectors, missing = read_glove(glove, asked)  # (4, 3)
-assert np.allclose(vectors, [by_hand.get(word, [0, 0, 0]) for word in asked])
-print(vectors.round(1), "missing:", missing)
-folder.cleanup()
+vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # length 1: a product is a cosine
+for word in asked[:3]:
+    alike = vectors @ vectors[place[word]]
+    print(f"{word:5}", *(f"{lines[i][0]} {alike[i]:.2f}" for i in np.argsort(-alike)[1:7]))
+print("no vector, so zeros:", missing)
 
 # %% [markdown]
-# "left" and "Left" are two words there: the 840B file tells capitals apart, and our tokeniser gives small letters. A word that the file lacks gets zeros, and the reader says which. Fetching a data set with `--glove` keeps the lines of its words alone, so that the 5 GB are read once.
+# “lady” is as good as “woman”: a network that has learnt one has nearly learnt the other. And “botom” stands among the place words, misspelt as it is.
+#
+# But the word nearest to “left” is “right”, at 0.99. The two are used alike, and use is all that such vectors know. They say “a place word”, hardly *which*. That has to be learnt from the photos.
+#
+# Try words of your own: “red”, or “dog”, which was said rarely.
+
+# %%
+from functools import partial
+
+from shnet_course.pictures.lesson_01 import draw_neighbours
+from shnet_course.widgets import explore
+
+explore(partial(draw_neighbours, list(place), vectors), word="second")
 
 # %% [markdown]
 # ## What the paper does not say
 #
-# - **Which text.** The paper does not say whether it reads `raw` or `sent`. How often do they differ?
-
-# %%
-# NBVAL_CHECK_OUTPUT
-pairs = [(s["raw"], s["sent"]) for ref in val_refs for s in ref["sentences"]]
-typed = [(raw, sent) for raw, sent in pairs if tokenize(raw) != tokenize(sent)]
-print(f"{len(typed) / len(pairs):.1%} have other words in raw, such as {typed[0]}")
-
-# %% [markdown]
-# - **How words are cut**, and so whether "2nd" is dropped (counted above).
-# - **How many words.** The paper reads at most 25; the README of the released code asks for 30. No sentence of ours is cut at either:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-print({name: max(len(tokenize(e.text)) for e in found) for name, found in flavours.items()})
+# | open in the paper | the released code | this course |
+# |---|---|---|
+# | `raw` or `sent` | `sent`, as all code of the field | `sent` |
+# | how words are cut | letters only: “2nd” is dropped | numbers are kept |
+# | what becomes of GloVe after it was used to “initialize word embedding” (section 4.2) | fixed vectors, never trained | one-hot words for RefShapes; vectors, trained or fixed, for photos |
+#
+# A word without a vector gets zeros here, and the reader names it. The paper reads at most 25 words; the README of the released code asks for 30.
+#
+# <details><summary><b>Aside:</b> the counts of section 4.1</summary>
+#
+# “50,000 objects” is exact for UNC and rounded for the others: 49,856 in UNC+, 49,822 in G-Ref. G-Ref's 104,560 expressions count a test split that was never released; the published files hold 95,010.
+#
+# </details>
 
 # %% [markdown]
-# - **What GloVe is for.** The paper lets it "initialize" an embedding (section 4.2), which then may learn. The released code looks fixed vectors up and never trains them.
-# - **Which G-Ref.** 104,560 expressions count a test split that was never released; the published files hold 95,010. And "50,000 objects" is rounded for all but UNC:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.data.refer import PUBLISHED_REFS
-
-for name, splits in PUBLISHED_REFS.items():
-    print(f"{name:9} {sum(splits.values()):6} refs  {splits}")
+# ## Five questions
+#
+# 1. How does one get from a ref to its photo?
+# 2. A mask is made of three polygons. What do you compute, and why not the sum?
+# 3. Your test phrases contain “botom”. What do one-hot words make of it, and what do the vectors?
+# 4. Phrases of 2, 5 and 3 words make a batch. Which shape has `word_mask`, and how many entries are True?
+# 5. Do such vectors tell “left cup” from “right cup”?
+#
+# <details><summary>Answers</summary>
+#
+# 1. By `image_id` in `instances.json`.
+# 2. The union. A sum is 2 where polygons overlap, and `== 1` punches a hole there.
+# 3. One-hot: an unknown word, like any other. The vectors put it near “left” and “bottom”.
+# 4. 3 x 5; 10 are True.
+# 5. Hardly: the layers behind them have to enlarge a small difference.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
-# - You read refs and instances field by field; `file_name` named no file, and `image_id` led to every photo.
-# - Runs go down the columns; your masks equalled pycocotools' and the library's; a sum of polygons had a hole, the union none.
-# - You leafed through the data, and in the plots UNC+ had no location words, G-Ref three times as many words, ReferIt the regions.
-# - A tokeniser that keeps letters only lost "2nd", and with it the point of some phrases.
-# - You padded a batch and kept its `word_mask`; GloVe's lines had to be split from the right.
+# - `file_name` named no file, and `image_id` led to every photo.
+# - Runs go down the columns; a sum of polygons had a hole, the union none.
+# - A quarter of the real phrases were one word, half of the real words occurred once, and “bottom” had 26 spellings.
+# - A tokeniser that keeps letters only lost “2nd”; you padded a batch and kept its `word_mask`.
+# - In the vectors “lady” lay beside “woman”, and “left” beside “right”.
 #
 # Practise: [the exercises of this lesson](../exercises/01_data_and_words_ex.ipynb).
 #

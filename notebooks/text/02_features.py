@@ -15,65 +15,67 @@
 # %% [markdown]
 # # 02 · Features
 #
-# *Section 3.1 · 9 seconds on two CPU cores*
+# *Section 3.1 · 40 minutes to read, 20 seconds to run on two CPU cores*
 #
 # **You need to know** [lesson 01](01_data_and_words.ipynb), and from PyTorch: tensors, `nn.Module`, what a convolution does.
 #
 # In this lesson you will
 #
-# - look at the levels 2, 3 and 4 of a backbone, as pictures and channel by channel;
+# - look at the levels 2, 3 and 4 of a real backbone on a real photo, beside those of a drawn scene;
 # - bring all levels to one grid by hand, and find the same numbers in the library's `LevelProjection`;
 # - measure which things vanish on a coarse grid, and what a fine one costs;
-# - run an LSTM over a phrase word by word, and assert that padding at the end changes nothing;
-# - break a "frozen" backbone without training it, and see what keeps it frozen.
+# - run an LSTM word by word, see what its last state forgets, and show that padding at the end changes nothing;
+# - change a “frozen” layer without training it, and see what keeps a backbone frozen.
 
 # %% [markdown]
 # ## How do a photo and a phrase become comparable?
 #
-# A photo is three numbers a pixel, a phrase is a list of ids. To ask "does this place fit this word?" both must become the same kind of thing. In SHNet each cell of a grid and each word end as a vector of $C$ numbers. Section 3.1 of the paper says how. Today's part is lit:
+# A photo is three numbers per pixel, a phrase is a list of ids. To ask “does this place fit this word?” both must become the same kind of thing. In SHNet each cell of a grid and each word end as a vector of $C$ numbers. Section 3.1 of the paper says how.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(
-    draw_architecture(lit={"backbone", "levels", "words"}),
-    alt="The network as boxes, from photo and phrase to mask. Lit: the frozen backbone, its levels "
-    "2, 3, 4 on the way to one grid, and the word vectors with the LSTM.",
-)
+show(draw_architecture({"backbone", "levels", "words"}))
 
 # %% [markdown]
 # ## The backbone and its levels
 #
-# The paper uses a network that was trained for another task, and keeps it fixed (section 4.2): DeepLabv3+, trained to name the pixels of Pascal VOC's photos, or a ResNet-101. The course ships a small one, trained to name the pixels of RefShapes. It has never read a phrase (`data/weights/shapes_backbone.json` says how it was made).
+# The paper takes a network that was trained for another task, and keeps it fixed (section 4.2): DeepLabv3+, trained to name the pixels of Pascal VOC's photos, or ResNet-101, trained to name ImageNet's. That was sensible: photos with phrases are few, photos with names are many.
+#
+# These two are large downloads. A smaller network that knows ImageNet came with the course's installation, EfficientNet-Lite0 (Tan and Le, 2019). It has never read a phrase.
 
-# %%
+# %% tags=["nbval-check-output"]
 import torch
+from skimage import data as samples
+from torchvision.tv_tensors import Image
 
-from shnet_lib.data import read_expressions
-from shnet_lib.data.dataset import ReferringDataset
-from shnet_lib.data.text import Vocabulary
+from shnet_lib.data.dataset import resize_and_normalize
 from shnet_lib.model.backbone import build_backbone
-from shnet_lib.training.cache import Photos
 
-val = read_expressions("../data/refshapes", "refshapes-unc", "val")
-vocabulary = Vocabulary.from_texts(expression.text for expression in val)
-photos = Photos(ReferringDataset(val, vocabulary, image_size=128))
-images = torch.stack([photos[row] for row in range(64)])  # (64, 3, 128, 128), normalised
-backbone = build_backbone("shapes", weights="shipped")
+photos = {"astronaut": samples.astronaut(), "cat": samples.chelsea()}
+photos["motorcycle"], *_ = samples.stereo_motorcycle()  # each (height, width, 3)
+backbone = build_backbone("efficientnet_lite0", weights="imagenet")
+print(f"{sum(weight.numel() for weight in backbone.parameters()):,} numbers, none trained here")
 
-# %%
-# NBVAL_CHECK_OUTPUT
-levels = backbone(images[:8])
-for number, level in enumerate(levels, start=2):
-    side = 128 // level.shape[-1]
+
+# %% tags=["nbval-check-output"]
+def levels_of(photo, backbone, size):
+    """(height, width, 3) -> the levels of one photo, each (C, h, w); it is resized to a square."""
+    pixels = Image(torch.from_numpy(photo.copy()).permute(2, 0, 1))
+    image = resize_and_normalize(size)(pixels).as_subclass(torch.Tensor)  # (3, size, size)
+    return [level[0] for level in backbone(image[None])]
+
+
+levels = {name: levels_of(photo, backbone, 448) for name, photo in photos.items()}
+for number, level in enumerate(levels["astronaut"], start=2):
+    side = 448 // level.shape[-1]
     print(f"level {number}: {tuple(level.shape)}, a cell for {side} x {side} pixels")
 
 # %% [markdown]
-# Each level is half as wide as the one before and has more channels. What do the paper's two backbones give, at its two photo sizes? (On the `meta` device PyTorch works out shapes and nothing else, so that a ResNet-101 costs nothing.)
+# Three views of one photo: fine cells with few numbers, and coarse cells with many. **Predict:** here each level is half as wide as the one before. Is that so in the paper's two backbones as well? (On the `meta` device PyTorch works out shapes and nothing else.)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.model.backbone import ResNetBackbone
 
 with torch.device("meta"):
@@ -84,51 +86,71 @@ with torch.device("meta"):
             print(name, size, shapes)
 
 # %% [markdown]
-# ResNet-101 halves the width twice, too; DeepLabv3+ keeps its level 4 as wide as its level 3.
+# In ResNet-101, yes. DeepLabv3+, the paper's main backbone, keeps its level 4 as wide as its level 3.
 #
-# What is in the levels? A cell of level 2 has 64 numbers, too many to see. So let each map choose the three directions in which its cells differ most (principal components), and paint those red, green and blue. Cells of like colour have like features; colours of two maps cannot be compared.
+# What is in the levels? A cell of level 4 has 320 numbers, too many to see. So find the three directions in which the cells of a map differ most (its principal components), and paint those red, green and blue. Cells of like colour have like features; colours of two maps cannot be compared. Below stands a drawn scene, seen by the small backbone that the course trained to name the pixels of RefShapes.
 
 # %%
 from shnet_course.pictures.base import photo_of
 from shnet_course.pictures.lesson_02 import draw_levels
+from shnet_lib.data import read_expressions
 
-photo = photo_of(val[0])
-first = [level[0] for level in levels]  # of the first photo, each (C, h, w)
-show(
-    draw_levels(photo, first),
-    alt="A photo of rings, a circle and a heart, and its levels in colours. On level 2 (32 x 32) "
-    "every shape can be seen, on level 3 (16 x 16) blobs, on level 4 (8 x 8) single cells.",
-)
+val = read_expressions("../data/refshapes", "refshapes-unc", "val")
+scene = photo_of(val[0])
+of_scene = levels_of(scene, build_backbone("shapes", weights="shipped"), 128)
+astronaut = photos["astronaut"], levels["astronaut"]
+show(draw_levels({"photo": astronaut, "scene": (scene, of_scene)}))
 
 # %% [markdown]
-# Level 2 still shows every outline; on level 4 a ring has a handful of cells. Look at single channels too. Can you find one that answers to stripes? To the road?
+# Level 2 of the photo is a line drawing: it answers to edges, whatever they belong to. Level 3 has parts, such as the collar and the badge. On level 4 a whole thing has one colour: the suit red, the helmet green, the model of the shuttle yellow. That is why SHNet reads three levels: the fine ones know *where*, the coarse one knows *what*.
+#
+# The scene's level 2 already shows its things whole. Its levels 3 and 4 look like noise, but that is a limit of three colours: the SHNet that reads them reaches an overall IoU of 0.92.
+#
+# Now let one cell ask: which other cells are like you? The *cosine* of two vectors is 1 where they point the same way.
+
 
 # %%
-from functools import partial
+import torch.nn.functional as F
 
-from shnet_course.pictures.lesson_02 import draw_channel
-from shnet_course.widgets import explore
 
-explore(
-    partial(draw_channel, photo, first),
-    alt="The photo, channel {channel} of its level {level}, and one over the other.".format,
-    level=(2, 4),
-    channel=(0, 63),
-)
+def like(level, row, column):
+    """(C, h, w) -> the cosine of every cell with one of them, (h, w)."""
+    different = level - level.mean(dim=(1, 2), keepdim=True)  # what all cells share tells nothing
+    directions = F.normalize(different, dim=0)
+    return torch.einsum("c,chw->hw", directions[:, row, column], directions)
+
 
 # %% [markdown]
+# **Predict:** a cell of level 3 asks, in the cat's eye on the left. Who answers? Then try the other levels, and a wheel of the motorcycle (20 % across, 70 % down).
+
+# %%
+from ipywidgets import IntSlider
+
+from shnet_course.pictures.lesson_02 import draw_similar
+from shnet_course.widgets import explore
+
+
+def ask(photo, level, across, down):
+    features = levels[photo][level - 2]
+    row, column = down * features.shape[1] // 100, across * features.shape[2] // 100
+    return draw_similar(photos[photo], like(features, row, column), row, column)
+
+
+places = {"across": IntSlider(39, 0, 99), "down": IntSlider(36, 0, 99)}
+explore(ask, photo=["cat", "motorcycle", "astronaut"], level=[3, 2, 4], **places)
+
+# %% [markdown]
+# The other eye, at 0.90. Nobody taught the network eyes or wheels. So a product of two features says how alike two places are; lesson 03 makes attention of it.
+#
 # ## One grid
 #
 # > Through pooling and convolution operations, all hierarchical visual features are transformed to the same spatial resolution and channel dimension. (Section 3.1)
 #
 # $$V_2, V_3, V_4 \in \mathbb{R}^{C \times H \times W}$$
 #
-# Why one size? Because HCAM (lesson 04) will add a level to another, element by element (Equation 3). The paper says no more about the operations. The code that its authors released pools to $2H \times 2W$ and takes a convolution of stride 2. “Adaptive” max pooling asks for the size of the *result*, cuts the map into that many windows, and keeps the largest number of each. From 4 x 4 to 2 x 2, by hand:
+# Why one size? Because HCAM (lesson 04) adds a level to another, element by element. The paper says no more about the operations. The released code pools to $2H \times 2W$ and takes a convolution of stride 2. “Adaptive” max pooling asks for the size of the *result*, cuts the map into that many windows, and keeps the largest number of each. From 4 x 4 to 2 x 2, by hand:
 
-# %%
-# NBVAL_CHECK_OUTPUT
-import torch.nn.functional as F
-
+# %% tags=["nbval-check-output"]
 tiny = torch.tensor([[1, 5, 2, 0], [3, 4, 1, 1], [0, 2, 9, 7], [1, 0, 8, 6]]).float()
 windows = tiny.reshape(2, 2, 2, 2)  # (4, 4) -> (window row, row in it, window column, column in it)
 pooled = windows.amax(dim=(1, 3))  # (2, 2)
@@ -136,19 +158,17 @@ assert torch.equal(pooled, F.adaptive_max_pool2d(tiny[None], 2)[0])
 print(pooled.int().tolist())
 
 # %% [markdown]
-# And if the result is to be *larger*? Then windows overlap, and values are repeated. This is "pooling", but it enlarges:
+# **Predict:** level 4 of our photo is 14 wide, and for a grid of 18 the pooling asks for 36. What does pooling do that has to *enlarge*?
 
-# %%
-# NBVAL_CHECK_OUTPUT
-enlarged = F.adaptive_max_pool2d(pooled[None], 4)[0]
-assert torch.equal(enlarged, pooled.repeat_interleave(2, 0).repeat_interleave(2, 1))
-print(enlarged.int())
+# %% tags=["nbval-check-output"]
+print(F.adaptive_max_pool1d(torch.arange(14.0)[None, None], 36).int().flatten().tolist())
 
 # %% [markdown]
+# Windows overlap, and values are repeated two or three times. **Now you:** [Pool to a grid](../exercises/02_features_ex.ipynb).
+#
 # Then the convolution. With stride 2 it looks at every second place, so $2H$ becomes $H$. One output cell is nine products:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 weight = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).float()
 patch = tiny[1:4, 1:4]  # rows and columns 1 to 3, around (2, 2)
 by_hand = (patch * weight).sum()
@@ -157,7 +177,7 @@ assert every_second[1, 1] == by_hand
 print(f"{by_hand:g} is the lower right of {every_second.int().tolist()}")
 
 # %% [markdown]
-# Last, a BatchNorm, which subtracts a mean from each channel and divides it by a spread (more below), and a LeakyReLU, which keeps a hundredth of what is negative. As a function, for `I` photos:
+# Last come a BatchNorm, which subtracts a mean from each channel and divides by a spread, and a LeakyReLU, which keeps a hundredth of what is negative. As a function, for `I` photos:
 
 
 # %%
@@ -172,26 +192,23 @@ def project(level, grid, conv, norm):
 
 
 # %% [markdown]
-# The library's `LevelProjection` is the same four steps. Do both agree on every level?
+# The library's `LevelProjection` is the same four steps. Do both agree on every level of our three photos?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.model.features import LevelProjection
 
 torch.manual_seed(0)
-for number, level in enumerate(levels, start=2):
-    library = LevelProjection(level.shape[1], channels=48, grid=8)
+for number, level in enumerate(map(torch.stack, zip(*levels.values(), strict=True)), start=2):
+    library = LevelProjection(level.shape[1], channels=48, grid=18)
     library(level)  # once in training mode, so that its running statistics are not 0 and 1
-    library.eval()
-    visual_feats = library(level)  # (I, C, H, W)
-    ours = project(level, 8, library.conv, library.norm)
-    assert torch.allclose(visual_feats, ours, atol=1e-5)
+    visual_feats = library.eval()(level)  # (I, C, H, W)
+    assert torch.allclose(visual_feats, project(level, 18, library.conv, library.norm), atol=1e-5)
     print(f"level {number}: {tuple(level.shape)} -> {tuple(visual_feats.shape)}, both agree")
 
 # %% [markdown]
 # ## What does the grid cost?
 #
-# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. Which things are too small for it? Call a thing *lost* if it fills no cell of the grid by half. Take the masks of all things that the validation phrases mean, and shrink them too: RefShapes has no small things, other data has. Here is one at half its width, seen from near: its outline in orange, the cells that it fills by half in blue.
+# The paper's grid is 18 x 18 (section 4.2), whatever the photo's size. Which things are too small for it? Call a thing *lost* if it fills no cell of the grid by half. Take all things that the validation phrases mean, and shrink them too, since RefShapes has no small ones. Here is one at half its width, with the cells that it fills by half in blue.
 
 # %%
 from refgen.refshapes.scene import SHAPES
@@ -200,61 +217,46 @@ from shnet_course.pictures.lesson_02 import draw_on_grids, on_grid, shrink
 refs = {e.ref_id: e for e in val if e.category in SHAPES}
 masks = torch.stack([torch.from_numpy(e.mask()) for e in refs.values()])  # (M, 128, 128)
 grids = (40, 28, 18, 12, 8)
-show(
-    draw_on_grids(shrink(masks[3:4], 2)[0], grids),
-    alt="A heart at half its width as a mask, and the cells that it fills by half: a small heart "
-    "at 40 x 40, a short bar at 28 and 18, a single cell at 12, none at 8.",
-)
+show(draw_on_grids(shrink(masks[3:4], 2)[0], grids))
 
-# %%
-# NBVAL_CHECK_OUTPUT
-shares = {}
-for times in (1, 2, 4):
-    smaller = shrink(masks, times)
-    name = f"{smaller.float().mean(dim=(1, 2)).median():.2%} of the photo"
-    shares[name] = [on_grid(smaller, g).flatten(1).any(1).float().mean().item() for g in grids]
-    print(f"{name}, grids 40 to 8:", *(f"{share:4.0%}" for share in shares[name]))
-print(len(masks), "things; sizes are medians")
+# %% [markdown]
+# **Predict:** of things that cover a quarter of a per cent of their scene, how many survive on 18 x 18?
 
 # %%
 from shnet_course.pictures.lesson_02 import draw_survival
 
-show(
-    draw_survival(shares, grids),
-    alt="Share of things that fill a cell by half, from a grid of 40 to one of 8: as they are "
-    "nearly all survive; at half the width a third on 8 x 8; at a quarter half on 18 x 18.",
-)
+shares = {}
+for times in (1, 2, 4):
+    smaller = shrink(masks, times)
+    name = f"{smaller.float().mean(dim=(1, 2)).median():.2%} of the scene"
+    shares[name] = [on_grid(smaller, g).flatten(1).any(1).float().mean().item() for g in grids]
+    print(f"{name}, grids 40 to 8:", *(f"{share:4.0%}" for share in shares[name]))
+show(draw_survival(shares, grids))
 
 # %% [markdown]
-# At 18 x 18, things of 1 % of the photo survive. Of those of a quarter of a percent nearly half are lost, and 40 x 40 keeps them all. The authors suspect the same: on G-Ref, "which has extremely small target objects", SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others "possibly leads to a drop" (section 4.3). "Lost" is our word and a simple one. A cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell have one vector between them.
+# Nearly half of them are lost, and 40 x 40 keeps them all. The authors suspect the same: on G-Ref, “which has extremely small target objects”, SHNet is a little below BUSNet, and its 18 x 18 against the 40 x 40 of others “possibly leads to a drop” (section 4.3). “Lost” is our word and a simple one: a cell has $C$ numbers, and the decoder can learn to draw within a cell. But two small things in one cell share one vector.
 #
-# Then why not 40 x 40? Because of what comes next. In SFM every cell and word looks at every other (lesson 03). The authors could not train it for the “memory limits induced by multi-head attention” of their card, an RTX 2080 Ti (section 4.3). With 25 words:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-for grid in (8, 18, 40):
-    cells = grid * grid + 25
-    print(f"{grid:2} x {grid:2}: {cells:5} cells and words, {cells**2:8,} pairs")
-
-# %% [markdown]
+# Then why not 40 x 40? In SFM every cell and word looks at every other (lesson 03). With 25 words that is 122,000 pairs on 18 x 18, and 2.6 million on 40 x 40. The authors could not train it for the “memory limits induced by multi-head attention” of their card (section 4.3).
+#
 # ## Words
 #
 # > The hidden feature of LSTM at ith time step $l_i \in \mathbb{R}^{C_l}$ is used to denote the word feature for the ith word in the expression. (Section 3.1)
 #
-# The paper does not print the LSTM, so here is what every library means by it. It carries two vectors from word to word, the state $h$ and a memory $c$. For each word $x_t$:
+# The paper does not print the LSTM. It carries two vectors from word to word, the state $h$ and a memory $c$. For each word $x_t$:
 #
 # $$i, f, o = \sigma(W_{i,f,o}\,[x_t; h_{t-1}]), \quad g = \tanh(W_g\,[x_t; h_{t-1}])$$
 # $$c_t = f \circ c_{t-1} + i \circ g, \qquad h_t = o \circ \tanh(c_t)$$
 #
-# The sigmoid $\sigma$ makes $i$, $f$ and $o$ *gates* between 0 and 1, and $\circ$ multiplies element by element; biases are left out. So $f$ decides what is kept, $i$ what is written, $o$ what is shown. With all gates half open and $g = 1$, starting from 0:
+# The sigmoid $\sigma$ makes $i$, $f$ and $o$ *gates* between 0 and 1, and $\circ$ multiplies element by element; biases are left out. So $f$ decides what is kept, $i$ what is written, $o$ what is shown. Take one number of memory that is to remember “left”: its gate $i$ opens for this word alone. **Predict** the memory after “left red star”, once with $f$ nearly open, once with $f$ at a half:
 
-# %%
-# NBVAL_CHECK_OUTPUT
-h = c = 0.0
-for step in (1, 2, 3):
-    c = 0.5 * c + 0.5 * 1.0
-    h = 0.5 * torch.tanh(torch.tensor(c)).item()
-    print(f"step {step}: c = {c:.3f}, h = {h:.3f}")
+# %% tags=["nbval-check-output"]
+for name, f in (("nearly open", 0.99), ("at a half", 0.5)):
+    c, seen = 0.0, []
+    for word in ("left", "red", "star"):
+        i = 1.0 if word == "left" else 0.0
+        c = f * c + i * 1.0  # g is 1
+        seen.append(f"{word} {c:.2f}")
+    print(f"f {name}:", ", ".join(seen))
 
 # %% [markdown]
 # As a function, over the words of a phrase. PyTorch stacks the four matrices in the order i, f, g, o, and keeps those for $x$ and for $h$ apart:
@@ -275,191 +277,136 @@ def run_lstm(lstm, vectors):
 
 
 # %% [markdown]
-# The library's `WordEncoder` looks the vectors up and runs PyTorch's LSTM. (Here each word vector is *one-hot*, a single 1 among zeros, so that no download is needed; nothing is trained.)
+# The library's `WordEncoder` looks word vectors up and runs PyTorch's LSTM. Take that of the small SHNet which the course ships. It was trained on RefShapes, and its word vectors are *one-hot*: a single 1 among zeros.
 
-# %%
-# NBVAL_CHECK_OUTPUT
-from shnet_lib.model.features import WordEncoder, onehot_vectors
+# %% tags=["nbval-check-output"]
+from shnet_lib import load_shnet
 
-torch.manual_seed(0)
-encoder = WordEncoder(onehot_vectors(len(vocabulary)), channels=32, trainable=False)
-encoder.requires_grad_(False)
+trained = load_shnet("../data/weights/shnet_refshapes")
+encoder, vocabulary = trained.network.word_encoder.requires_grad_(False), trained.vocabulary
+
+
+def word_feats_of(phrase):
+    return encoder(torch.tensor([vocabulary.encode(phrase)]))[0]  # (T, C)
+
+
 words = torch.tensor([vocabulary.encode("second star from the left")])  # (B, T) = (1, 5)
 word_feats = encoder(words)  # (B, T, C)
-ours = run_lstm(encoder.lstm, encoder.embedding(words)[0])
-assert torch.allclose(word_feats[0], ours, atol=1e-5)
+assert torch.allclose(word_feats[0], run_lstm(encoder.lstm, encoder.embedding(words)[0]), atol=1e-5)
 print(tuple(words.shape), "->", tuple(word_feats.shape), "and both agree")
 
 # %% [markdown]
-# Type a phrase. Each row is the state after one more word; the bars say how far that word moved it. What does a word do that is not in the vocabulary? What happens to "left" at the end instead of the beginning?
+# The last state has read the whole phrase. Is it the meaning of the phrase? **Predict:** how alike are the last states of “left red circle” and “right red circle”?
 
 # %%
-from shnet_course.pictures.lesson_02 import draw_states
+from shnet_course.pictures.lesson_02 import draw_alike
 
-explore(
-    partial(draw_states, encoder, vocabulary),
-    alt="The LSTM's state after each word of “{phrase}”, and how far each word moved it.".format,
-    phrase="second star from the left",
-)
+phrases = ["left red circle", "right red circle", "red circle", "red circle on the left"]
+phrases += ["second star from left", "2nd star from left", "second star from right"]
+feats = [word_feats_of(phrase) for phrase in phrases]
+
+
+def cosines(vectors):
+    directions = F.normalize(torch.stack(vectors), dim=1)  # (phrases, C)
+    return (directions @ directions.T).numpy()
+
+
+last, average = [f[-1] for f in feats], [f.mean(dim=0) for f in feats]
+show(draw_alike(phrases, {"last state": cosines(last), "average": cosines(average)}))
 
 # %% [markdown]
-# The LSTM reads from left to right. So a word's feature knows what came before and nothing of what follows:
+# The cosine is 1.0. By “circle” the trained LSTM has let go of “left”. It has also learnt that “2nd” is “second”. In the average of all words the two sides differ.
+#
+# The network can afford that: SFM lets every pixel look at every word (lesson 03), and HCAM averages the words (lesson 04). So “left” is asked where it stands. **Now you:** [The mean of the real words](../exercises/02_features_ex.ipynb).
+#
+# The LSTM reads from left to right. So a word's feature knows what came before it and nothing of what follows. That settles padding, too. **Predict:** six padded words behind the phrase, or six before it: which changes the real words?
 
-# %%
-# NBVAL_CHECK_OUTPUT
-phrases = ("left red circle", "left red star", "right red circle")
-one, two, three = (encoder(torch.tensor([vocabulary.encode(p)]))[0] for p in phrases)
+# %% tags=["nbval-check-output"]
+one, two = word_feats_of("left red circle"), word_feats_of("left red star")
 print("left red ... : the same after each word?", (one - two).abs().amax(1).lt(1e-6).tolist())
-print("... red circle:", (one - three).abs().amax(1).lt(1e-6).tolist())
 
-# %% [markdown]
-# That also settles padding. A batch fills short phrases up at the end (lesson 01), and what comes at the end cannot change what was read before. At the front it would:
-
-# %%
-# NBVAL_CHECK_OUTPUT
 zeros = torch.zeros(1, 6, dtype=torch.long)  # six times <pad>
 behind = encoder(torch.cat([words, zeros], dim=1))[:, :5]
 before = encoder(torch.cat([zeros, words], dim=1))[:, 6:]
-assert torch.allclose(behind, word_feats, atol=1e-6)
 print("padding behind changes the words:", not torch.allclose(behind, word_feats, atol=1e-6))
 print("padding before changes the words:", not torch.allclose(before, word_feats, atol=1e-2))
 
 # %% [markdown]
-# The padded places themselves hold states too, and these mean nothing. `word_mask` must keep them out of everything later: of attention (lesson 03) and of averages (lesson 04).
-
-# %% [markdown]
+# A batch is filled up at the end (lesson 01), where padding does no harm. But the padded places hold states too, and these mean nothing. `word_mask` must keep them out of everything later. **Now you:** [The last real state](../exercises/02_features_ex.ipynb).
+#
 # ## What "frozen" must mean
 #
-# "Both backbone's parameters are fixed during training" (section 4.2). So one sets `requires_grad = False` and is done. Is one? A BatchNorm has parameters, and it has something else:
+# “Both backbone's parameters are fixed during training” (section 4.2). So one sets `requires_grad = False` and is done. Is one? A BatchNorm has parameters, and it has running statistics besides: in evaluation mode it subtracts `running_mean`. **Predict:** no gradient is asked for, and no optimiser is there. What is the running mean after one batch with the numbers 4 and 6?
 
-# %%
-# NBVAL_CHECK_OUTPUT
-norm = backbone.network.stem[1]
-print("parameters:", [name for name, _ in norm.named_parameters()])
-print("buffers:   ", [name for name, _ in norm.named_buffers()])
-
-# %% [markdown]
-# In training mode it subtracts the mean of the *batch* and moves `running_mean` a tenth of the way towards it. In evaluation mode it subtracts `running_mean`. Gradients play no part in it. With one channel, what comes out, and the running mean afterwards:
-
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 norm = torch.nn.BatchNorm2d(1).requires_grad_(False)  # running mean 0, running variance 1
-batch = torch.tensor([4.0, 6.0]).view(2, 1, 1, 1)
-print("evaluation:", norm.eval()(batch).flatten().round().tolist(), norm.running_mean.tolist())
-print("training:  ", norm.train()(batch).flatten().round().tolist(), norm.running_mean.tolist())
+numbers = torch.tensor([4.0, 6.0]).view(2, 1, 1, 1)
+print("evaluation:", norm.eval()(numbers).flatten().round().tolist(), norm.running_mean.tolist())
+print("training:  ", norm.train()(numbers).flatten().round().tolist(), norm.running_mean.tolist())
 assert norm.running_mean == 0.9 * 0 + 0.1 * 5
 
 # %% [markdown]
-# Now take the shipped backbone without its guard, forbid gradients, and let the usual `model.train()` of a training loop happen. After each batch, how far are the features of the first eight photos from what they were? Once on ordinary photos, once on photos turned grey, as an augmentation may do.
+# In training mode a BatchNorm subtracts the mean of the *batch*, and moves its running mean a tenth of the way towards it. One `model.train()` is enough to wake it. Lesson 06 shows a training that this ruins. The library's `FrozenBackbone` stays in evaluation mode whatever the network around it is told:
 
-# %%
-import copy
-
-import numpy as np
-
-
-@torch.no_grad()
-def drift(network, batches):
-    """After each batch, the change of the features of images[:8], relative: (batches + 1, 3)."""
-    moved = []
-    for batch in (None, *batches):
-        if batch is not None:
-            network.train()(batch)  # nothing is learned here: no loss, no gradient, no step
-        now = network.eval()(images[:8])
-        pairs = zip(now, levels, strict=True)
-        moved.append([float((new - old).norm() / old.norm()) for new, old in pairs])
-    return np.array(moved)
-
-
-# %%
-from shnet_course.pictures.lesson_02 import draw_drift
-
-grey = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-changes = {
-    name: drift(copy.deepcopy(backbone.network), seen[8:].split(8))
-    for name, seen in (("ordinary photos", images), ("grey photos", grey))
-}
-show(
-    draw_drift(changes),
-    alt="Change of the features against batches seen. Ordinary photos: all levels move by about 5 "
-    "percent. Grey photos: they move steadily, to over 40 percent after seven batches.",
-)
-
-# %% [markdown]
-# Nobody trained anything, and the features have moved: by about 5 % on photos like those that the backbone knows, by more than 40 % on grey ones. What a checkpoint of such a run calls "the frozen backbone" is no longer the one that was loaded. And during training it is worse: a photo's features depend on which other photos share its batch.
-
-# %%
-network = copy.deepcopy(backbone.network).train()
-company = torch.cat([images[:1], images[20:27]])  # the first photo again, among others
-with torch.no_grad():
-    here, there = network(images[:8])[2][0], network(company)[2][0]
-print(f"level 4 of one photo in two batches differs by {(here - there).norm() / here.norm():.0%}")
-
-# %% [markdown]
-# The library's `FrozenBackbone` keeps its BatchNorms in evaluation mode whatever the network around it is told:
-
-# %%
-import inspect
-
-from shnet_lib.model.backbone import FrozenBackbone
-
-print(inspect.getsource(FrozenBackbone.train))
-print(inspect.getsource(FrozenBackbone.forward))
-
-# %%
-# NBVAL_CHECK_OUTPUT
-kept = copy.deepcopy(backbone.state_dict())
+# %% tags=["nbval-check-output"]
+fixed = {name: value.clone() for name, value in backbone.state_dict().items()}
 model = torch.nn.Sequential(backbone)
 model.train()
-for seen in grey.split(8):
-    model(seen)
-assert all(torch.equal(kept[name], value) for name, value in backbone.state_dict().items())
-assert all(torch.equal(a, b) for a, b in zip(levels, backbone(images[:8]), strict=True))
+for photo in photos.values():
+    levels_of(photo, model, 320)
+assert all(torch.equal(fixed[name], value) for name, value in backbone.state_dict().items())
 print(f"model.training is {model.training}, backbone.training is {backbone.training}")
 
 # %% [markdown]
+# **Now you:** [Freeze a backbone](../exercises/02_features_ex.ipynb).
+#
 # ## What the paper does not say
 #
-# - **Which pooling, which convolution.** What you built is the released code's. For the paper's sizes it has 16.5 million parameters, more than a quarter of all 62.2 million that the network trains (lesson 05 counts them):
+# | open in the paper | the released code | this course |
+# |---|---|---|
+# | which pooling, which convolution | adaptive max pooling, 3 x 3 with stride 2, BatchNorm, LeakyReLU; one per level | the same |
+# | which grid: it says 18 | 14 by default, 20 by its README's command | 18; 8 or 16 for RefShapes |
+# | which LSTM | one direction, 300 to 512 | one direction |
+# | how the LSTM starts | as PyTorch chooses | with larger weights: one-hot words would sound nearly alike |
+#
+# The projections are no small part. At the paper's sizes:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 with torch.device("meta"):
     parts = [LevelProjection(channels, 512, grid=18) for channels in (512, 1024, 2048)]
 counts = [sum(p.numel() for p in part.parameters()) for part in parts]
 print(*(f"{count / 1e6:.1f} M" for count in counts), f"together {sum(counts) / 1e6:.1f} M")
 
 # %% [markdown]
-# - **That the pooling enlarges.** Level 4 of a ResNet-101 is 10 x 10 at 320 pixels, and the pooling asks for 36 x 36. Each column is repeated three or four times:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-columns = torch.arange(10.0).expand(1, 1, 10)
-print(F.adaptive_max_pool1d(columns, 36).int().flatten().tolist())
+# That is more than a quarter of all 62.2 million parameters that the network trains (lesson 05 counts them).
 
 # %% [markdown]
-# - **Which grid was used.** The paper says 18; the released code's default is 14, its README's command asks for 20.
-# - **What the LSTM is.** In the released code it reads in one direction, from 300 numbers a word to 512, and the GloVe vectors below it are never trained. There its weights start as PyTorch chooses. Ours start larger, since with one-hot words PyTorch's start makes all words nearly alike:
-
-# %%
-torch.manual_seed(0)
-quiet = torch.nn.LSTM(len(vocabulary), 32, batch_first=True).requires_grad_(False)
-starts = {"PyTorch's": quiet, "the library's": encoder.lstm}
-one, other = (encoder.embedding(torch.tensor([vocabulary.encode(w)])) for w in ("red", "left"))
-for name, lstm in starts.items():
-    print(f"{name:14} distance of red and left: {(lstm(one)[0] - lstm(other)[0]).norm():.2f}")
-
-# %% [markdown]
-# - **What becomes of BatchNorm's statistics** in a backbone whose "parameters" are fixed. As you saw, they are not parameters.
+# ## Five questions
+#
+# 1. Which level would you ask for the outline of a badge, and which for “helmet”?
+# 2. Level 4 is 10 x 10, and the pooling asks for 36 x 36. What becomes of one value?
+# 3. A photo has two birds in one cell of the 18 x 18 grid. What is the trouble?
+# 4. The last state forgets “left”. Why does SHNet still tell left from right?
+# 5. All parameters of a backbone have `requires_grad=False`. How can its features change?
+#
+# <details><summary>Answers</summary>
+#
+# 1. Level 2 has edges, level 4 has things.
+# 2. It is repeated three or four times in each direction.
+# 3. Both share one vector, so no phrase can choose between them there.
+# 4. The word “left” has a feature of its own, and SFM and HCAM read all words.
+# 5. In training mode BatchNorm uses the batch's statistics, and moves its running ones.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
-# - You looked at the levels, each half as wide as the one before: outlines on level 2, single cells on level 4.
+# - On a real photo level 2 showed edges, level 4 things, and a cell in one eye found the other.
 # - Pooling to $2H \times 2W$, a convolution of stride 2, BatchNorm and LeakyReLU gave the numbers of `LevelProjection`.
-# - On 18 x 18 nearly half of the things of a quarter of a percent of the photo were lost; 40 x 40 kept them, at twenty times the pairs.
-# - Your LSTM gave PyTorch's states word by word; padding at the end changed nothing.
-# - `model.train()` moved a backbone that had no gradients; `FrozenBackbone` did not move.
+# - On 18 x 18 nearly half of the things of a quarter of a per cent of their scene were lost; 40 x 40 kept them, at twenty times the pairs.
+# - Your LSTM gave PyTorch's states; the last state forgot “left”; padding at the end changed nothing.
+# - One forward pass moved a BatchNorm that had no gradients; `FrozenBackbone` did not move.
 #
 # Practise: [the exercises of this lesson](../exercises/02_features_ex.ipynb).
 #

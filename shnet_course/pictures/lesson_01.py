@@ -1,4 +1,4 @@
-"""Pictures of lesson 01: examples, masks and their parts, and what the data sets are like."""
+"""Pictures of lesson 01: examples, masks and their parts, what phrases are like, near words."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -9,20 +9,23 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from shnet_course.pictures.base import PALETTE, draw_mask, photo_of
+from shnet_course.measure.phrases import PhraseCounts, has_location_word
+from shnet_course.pictures.base import PALETTE, PREDICTED, TARGET, draw_mask, photo_of
 from shnet_lib.data import DataError, Expression, read_expressions
 from shnet_lib.data.refer import DATASETS
 from shnet_lib.data.text import tokenize
 
-# Words that say where in the picture something is. "On", "below" and the like say where it is in
-# relation to another thing, and are not counted.
-LOCATION_WORDS = frozenset(
-    "left right top bottom upper lower middle center centre front back leftmost rightmost topmost "
-    "bottommost highest lowest corner edge".split()
-)
-
-
 # ---------------------------------------------------------------- one example
+
+
+def draw_phrases(photo: np.ndarray, masks: Mapping[str, np.ndarray]) -> Figure:
+    """One photo (H, W, 3) as often as there are phrases, each with its mask (H, W) outlined."""
+    figure = Figure(figsize=(10, 2.7), layout="constrained", dpi=110)
+    for ax, (phrase, mask) in zip(figure.subplots(1, len(masks)), masks.items(), strict=True):
+        draw_mask(ax, photo, f"“{phrase}”", target=mask)
+    told = "; ".join(f"“{phrase}”, {mask.mean():.1%} of it" for phrase, mask in masks.items())
+    figure.set_label(f"One photo, each time with another mask outlined: {told}.")
+    return figure
 
 
 def find_data_sets(folders: Iterable[Path | str]) -> dict[str, Path]:
@@ -65,16 +68,21 @@ def draw_example(data: Path, dataset: str, split: str, index: int) -> Figure:
     photo, mask = photo_of(example), example.mask()
     figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=100)
     left, middle, right = figure.subplots(1, 3)
-    draw_mask(left, photo, f"photo, {example.width} x {example.height}")
+    what = _kind_of_picture(dataset)
+    draw_mask(left, photo, f"{what}, {example.width} x {example.height}")
     draw_mask(middle, photo, f"“{example.text}”", target=mask)
     draw_mask(right, 255 * mask[..., None].repeat(3, -1).astype(np.uint8), "its mask")
     kind = ", ".join(filter(None, (example.category, example.family)))
     figure.supxlabel(
         f"{dataset}, {split}, example {index}: ref {example.ref_id} ({kind or 'no category'}), "
-        f"{mask.mean():.1%} of the photo",
+        f"{mask.mean():.1%} of the {what}",
         fontsize=10,
     )
     return figure
+
+
+def _kind_of_picture(dataset: str) -> str:
+    return "scene" if dataset.startswith("refshapes") else "photo"
 
 
 def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
@@ -87,8 +95,8 @@ def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
     across, down = columns.mean() / example.width, rows.mean() / example.height
     return (
         f"Example {index} of {dataset}, {split}: “{example.text}”. What is meant covers "
-        f"{mask.mean():.1%} of the photo; its middle lies {across:.0%} from the left and "
-        f"{down:.0%} from the top."
+        f"{mask.mean():.1%} of the {_kind_of_picture(dataset)}; its middle lies {across:.0%} from "
+        f"the left and {down:.0%} from the top."
     )
 
 
@@ -109,10 +117,14 @@ def draw_runs(mask: np.ndarray) -> Figure:
     ax.grid(color="0.6")
     ax.tick_params(length=0)
     ax.set_title("blue: the thing", fontsize=10)
+    figure.set_label(
+        f"A mask of {height} rows and {width} columns, its pixels numbered down the columns. The "
+        f"thing is {', '.join(map(str, np.sort(order[mask])))}."
+    )
     return figure
 
 
-def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 6) -> Figure:
+def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 12) -> Figure:
     """What becomes of a thing whose mask is given in overlapping parts, each (H, W) bool.
 
     The photo, the sum of the parts, where that sum is 1, and their union, all cut out around it.
@@ -123,7 +135,7 @@ def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 6) 
         slice(max(rows.min() - margin, 0), rows.max() + margin + 1),
         slice(max(columns.min() - margin, 0), columns.max() + margin + 1),
     )
-    figure = Figure(figsize=(9, 2.7), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 4.2), layout="constrained", dpi=110)
     axes = figure.subplots(1, 4)
     axes[0].imshow(photo[cut])
     colours = ["white", PALETTE[4], PALETTE[5], PALETTE[7]][: total.max() + 1]
@@ -132,11 +144,11 @@ def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 6) 
         Patch(facecolor=colour, edgecolor="0.5", label=str(value))
         for value, colour in enumerate(colours)
     ]
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
     axes[1].legend(
-        handles=keys, ncols=len(keys), fontsize=9, handlelength=1, frameon=False,
-        loc="upper center", bbox_to_anchor=(0.5, 0.0),
-    )  # fmt: skip
-    two = ListedColormap(["white", PALETTE[0]])
+        handles=keys, ncols=len(keys), fontsize=9, handlelength=1, frameon=False, **below
+    )
+    two = ListedColormap(["white", TARGET])
     axes[2].imshow(total[cut] == 1, cmap=two, vmin=0, vmax=1)
     axes[3].imshow(total[cut] > 0, cmap=two, vmin=0, vmax=1)
     titles = ("photo", "sum of the parts", "sum == 1", "union")
@@ -144,15 +156,14 @@ def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 6) 
         ax.set_title(title, fontsize=10)
         ax.set_xticks([])
         ax.set_yticks([])
+    figure.set_label(
+        f"A thing in {len(parts)} parts; their sum, which is 2 or more at {(total > 1).sum()} "
+        "pixels; where the sum is 1, with a hole at these; and the union, without a hole."
+    )
     return figure
 
 
 # ---------------------------------------------------------------- what the data sets are like
-
-
-def has_location_word(text: str) -> bool:
-    """Whether a phrase says where in the picture the thing is, by one of LOCATION_WORDS."""
-    return not LOCATION_WORDS.isdisjoint(tokenize(text))
 
 
 def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
@@ -179,18 +190,32 @@ def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
 
     shown = [100 * np.array(_shares_of_photo(data_sets[name])) for name in names]
     boxes = sizes.boxplot(
-        shown, orientation="horizontal", tick_labels=names, patch_artist=True, whis=(5, 95),
-        showfliers=False, medianprops={"color": "black"},
-    )  # fmt: skip
+        shown,
+        orientation="horizontal",
+        tick_labels=names,
+        patch_artist=True,
+        whis=(5, 95),
+        showfliers=False,
+        medianprops={"color": "black"},
+    )
     for box, colour in zip(boxes["boxes"], PALETTE, strict=False):
         box.set_facecolor(colour)
-    sizes.set(xlabel="% of the photo that the thing covers", xscale="log")
+    sizes.set_title("line: median; box: middle half; whiskers: 5 to 95 %", fontsize=9)
+    sizes.set(xlabel="% of the scene that the thing covers", xscale="log")
     sizes.set_xticks([2, 5, 10, 20, 50], labels=["2", "5", "10", "20", "50"])
     sizes.minorticks_off()
     sizes.invert_yaxis()
     for ax in (words, places, sizes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=9)
+    told = ", ".join(
+        f"{name} {share:.0f} % and {np.median(size):.0f} %"
+        for name, share, size in zip(names, located, shown, strict=True)
+    )
+    figure.set_label(
+        "Three plots of the data sets: words of an expression, location words, size of the things. "
+        f"With a location word, and the median thing's share of its picture: {told}."
+    )
     return figure
 
 
@@ -198,3 +223,64 @@ def _shares_of_photo(expressions: Sequence[Expression]) -> list[float]:
     """For each ref, the share of its photo that its mask covers."""
     refs = {expression.ref_id: expression for expression in expressions}
     return [expression.mask().mean() for expression in refs.values()]
+
+
+# ---------------------------------------------------------------- how people speak
+
+
+def draw_speech(counts: Mapping[str, PhraseCounts], most: int = 12) -> Figure:
+    """Lists of phrases side by side: how many words a phrase has, and the most frequent words.
+
+    The words of each list are given as their share of all its words.
+    """
+    figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=110)
+    lengths, *lists = figure.subplots(1, 1 + len(counts), width_ratios=(1.6, *[1] * len(counts)))
+    told = []
+    for ax, (name, counted), colour, mark in zip(
+        lists, counts.items(), (TARGET, PREDICTED, *PALETTE[2:]), "osD^", strict=False
+    ):
+        shares = [100 * counted.lengths[n] / counted.phrases for n in range(1, 16)]
+        lengths.plot(range(1, 16), shares, f"{mark}-", color=colour, label=name, markersize=4)
+        spoken = sum(length * count for length, count in counted.lengths.items())
+        words = counted.words.most_common(most)
+        ax.barh([word for word, _ in words], [100 * n / spoken for _, n in words], color=colour)
+        ax.set(title=name, xlabel="% of all words")
+        ax.invert_yaxis()
+        told.append(f"{name}: {counted.mean_length:.1f} words, most often {words[0][0]}")
+    lengths.set(xlabel="words in a phrase", ylabel="% of the phrases", ylim=(0, None))
+    lengths.legend(fontsize=9)
+    for ax in (lengths, *lists):
+        ax.title.set_fontsize(10)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=9)
+    figure.set_label(f"Length of phrases and their most frequent words. {'; '.join(told)}.")
+    return figure
+
+
+# ---------------------------------------------------------------- near words
+
+
+def draw_neighbours(words: Sequence[str], vectors: np.ndarray, word: str, most: int = 10) -> Figure:
+    """The words whose vectors point most nearly where that of `word` does, and how nearly.
+
+    `vectors` (words, D) have length 1, so that a product of two is the cosine between them.
+
+    Raises:
+        ValueError: `word` is not among the words.
+    """
+    if word not in words:
+        raise ValueError(f"nobody said {word!r} twice, so it has no vector: try another word")
+    alike = vectors @ vectors[list(words).index(word)]
+    nearest = np.argsort(-alike, kind="stable")
+    nearest = nearest[nearest != list(words).index(word)][:most]
+    figure = Figure(figsize=(7, 3), layout="constrained", dpi=110)
+    ax = figure.subplots()
+    bars = ax.barh([words[i] for i in nearest], alike[nearest], color=TARGET)
+    ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=9)
+    ax.set(xlim=(0, 1.08), xlabel=f"cosine with “{word}”")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=9)
+    told = ", ".join(f"{words[i]} {alike[i]:.2f}" for i in nearest)
+    figure.set_label(f"Words near “{word}”, with their cosines: {told}.")
+    return figure

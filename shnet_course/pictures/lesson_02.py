@@ -1,16 +1,16 @@
-"""Pictures of lesson 02: feature levels, what a grid can hold, LSTM states, drifting features."""
+"""Pictures of lesson 02: feature levels, cells that are alike, what a grid can hold, phrases."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shnet_course.pictures.base import PALETTE
-from shnet_lib.data.text import Vocabulary, tokenize
-from shnet_lib.model.features import WordEncoder
+from shnet_course.pictures.base import PALETTE, SIGNED
 
 LEVELS = (2, 3, 4)  # as the paper counts them
 
@@ -34,42 +34,65 @@ def principal_colours(level: Tensor) -> np.ndarray:
     return stretched.reshape(height, width, 3)
 
 
-def draw_levels(photo: np.ndarray, levels: Sequence[Tensor]) -> Figure:
-    """A photo (H, W, 3) and its levels, each (C, h, w), as principal_colours shows them."""
-    figure = Figure(figsize=(10, 2.9), layout="constrained", dpi=100)
-    axes = figure.subplots(1, 1 + len(levels))
-    axes[0].imshow(photo)
-    axes[0].set_title(f"photo, {photo.shape[1]} x {photo.shape[0]}", fontsize=10)
-    for ax, number, level in zip(axes[1:], LEVELS, levels, strict=True):
-        channels, height, width = level.shape
-        ax.imshow(principal_colours(level), interpolation="nearest")
-        ax.set_title(f"level {number}: {channels} x {height} x {width}", fontsize=10)
-    for ax in axes:
-        ax.set_axis_off()
+def draw_levels(pictures: Mapping[str, tuple[np.ndarray, Sequence[Tensor]]]) -> Figure:
+    """A row per picture: itself (H, W, 3), and its levels (C, h, w) in principal_colours.
+
+    A map has the shape of its picture, though a backbone sees every picture square.
+    """
+    heights = [photo.shape[0] / photo.shape[1] for photo, _ in pictures.values()]
+    figure = Figure(figsize=(10, 2.5 * sum(heights) + 0.35), layout="constrained", dpi=110)
+    rows = figure.subplots(len(pictures), 4, squeeze=False, height_ratios=heights)
+    told = []
+    for axes, (name, (photo, levels)) in zip(rows, pictures.items(), strict=True):
+        height, width = photo.shape[:2]
+        axes[0].imshow(photo)
+        axes[0].set_title(f"{name}, {width} x {height}", fontsize=10)
+        for ax, number, level in zip(axes[1:], LEVELS, levels, strict=True):
+            colours = principal_colours(level)
+            ax.imshow(colours, interpolation="nearest", extent=(0, width, height, 0))
+            shape = " x ".join(map(str, level.shape))
+            ax.set_title(f"level {number}: {shape}", fontsize=10)
+        told.append(f"{name}, levels {', '.join(str(level.shape[-1]) for level in levels)} wide")
+        for ax in axes:
+            ax.set_axis_off()
+    figure.set_label(
+        f"Levels 2, 3 and 4 in colours, like cells alike: {'; '.join(told)}. From level to level "
+        "the cells grow and show less outline."
+    )
     return figure
 
 
-def draw_channel(photo: np.ndarray, levels: Sequence[Tensor], level: int, channel: int) -> Figure:
-    """A photo and one channel of one of its levels (2, 3 or 4), laid beside it and over it.
+def draw_similar(photo: np.ndarray, alike: Tensor, row: int, column: int) -> Figure:
+    """Which cells are like one of them: the photo with that cell, and the map (h, w) over it.
 
-    ValueError where there is no such level, IndexError where it has no such channel.
+    A cell is the stronger orange the more it is like the one asked for; 0 and below leave the
+    photo as it is.
     """
-    answer = levels[LEVELS.index(level)][channel].numpy()
     height, width = photo.shape[:2]
-    figure = Figure(figsize=(9, 3.1), layout="constrained", dpi=100)
-    left, middle, right = figure.subplots(1, 3)
+    down, across = (size / cells for size, cells in zip((height, width), alike.shape, strict=True))
+    figure = Figure(figsize=(9.5, 4.75 * height / width + 0.35), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    left.set_title("photo", fontsize=10)
-    seen = middle.imshow(answer, cmap="viridis", interpolation="nearest")
-    middle.set_title(f"level {level}, channel {channel}", fontsize=10)
-    figure.colorbar(seen, ax=middle, shrink=0.8).ax.tick_params(labelsize=9)
-    right.imshow(photo.mean(-1), cmap="gray", extent=(0, width, height, 0))
-    right.imshow(
-        answer, cmap="viridis", alpha=0.5, extent=(0, width, height, 0), interpolation="nearest"
-    )
-    right.set_title("one over the other", fontsize=10)
-    for ax in (left, middle, right):
+    left.set_title("the cell that asks", fontsize=10)
+    box = (0, width, height, 0)
+    right.imshow(photo.mean(-1), cmap="gray", extent=box)
+    shown = np.zeros((*alike.shape, 4))
+    shown[..., :3] = to_rgb(PALETTE[5])
+    shown[..., 3] = 0.9 * alike.clamp(0, 1).numpy()
+    right.imshow(shown, extent=box, interpolation="nearest")
+    right.set_title("orange: cells with a like feature", fontsize=10)
+    for ax in (left, right):
+        corner = (column * across, row * down)
+        ax.add_patch(Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=2))
         ax.set_axis_off()
+    own = alike.clone()
+    own[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = -1  # it and its neighbours
+    best = int(own.argmax())
+    there = (best // alike.shape[1], best % alike.shape[1])
+    figure.set_label(
+        f"The cell of row {row} and column {column}, and the cells like it. Most like it, apart "
+        f"from its neighbours, is row {there[0]} and column {there[1]}, at {own.max():.2f}."
+    )
     return figure
 
 
@@ -127,6 +150,9 @@ def draw_on_grids(mask: Tensor, grids: Sequence[int]) -> Figure:
         ax.grid(color="0.75", linewidth=0.6)
         ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_title(title, fontsize=10)
+    counts = [int(picture.sum()) for picture in pictures[1:]]
+    told = ", ".join(f"{n} at {grid} x {grid}" for n, grid in zip(counts, grids, strict=True))
+    figure.set_label(f"A mask, and how many cells of a grid it fills by half: {told}.")
     return figure
 
 
@@ -152,56 +178,35 @@ def draw_survival(shares: Mapping[str, Sequence[float]], grids: Sequence[int]) -
     ax.legend(fontsize=9, title="things", title_fontsize=9)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
+    told = "; ".join(
+        f"things of {name} " + ", ".join(f"{value:.0%}" for value in values)
+        for name, values in shares.items()
+    )
+    figure.set_label(f"Things that survive on grids of {', '.join(map(str, grids))}: {told}.")
     return figure
 
 
 # ---------------------------------------------------------------- words
 
 
-def draw_states(encoder: WordEncoder, vocabulary: Vocabulary, phrase: str) -> Figure:
-    """The LSTM's state after each word of a phrase, and how far each word moved it.
-
-    A phrase without a word is read as one unknown word.
-    """
-    ids = vocabulary.encode(phrase)
-    labels = tokenize(phrase, vocabulary.keep_numbers)[: len(ids)] or ["(no word)"]
-    unknown = vocabulary.unknown(phrase)
-    labels = [f"{label} (unknown)" if label in unknown else label for label in labels]
-    with torch.no_grad():
-        states = encoder(torch.tensor([ids]))[0]  # (T, C)
-    before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
-    moved = (states - before).norm(dim=1).numpy()
-    figure = Figure(figsize=(9, 1.6 + 0.32 * len(ids)), layout="constrained", dpi=100)
-    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
-    most = states.abs().max().item()
-    seen = left.imshow(
-        states, cmap="PuOr", vmin=-most, vmax=most, aspect="auto", interpolation="nearest"
+def draw_alike(names: Sequence[str], tables: Mapping[str, np.ndarray]) -> Figure:
+    """How alike phrases are: a table (n, n) of cosines per title, with the numbers in it."""
+    figure = Figure(figsize=(10, 3.9), layout="constrained", dpi=110)
+    axes = np.atleast_1d(figure.subplots(1, len(tables), sharey=True))
+    numbers = range(len(names))
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        ax.imshow(table, cmap=SIGNED, vmin=-1.2, vmax=1.2)
+        for (row, column), value in np.ndenumerate(table):
+            ax.text(column, row, f"{round(value, 1) + 0:.1f}", ha="center", va="center", fontsize=9)
+        ax.set_title(title, fontsize=10)
+        ax.set_xticks(numbers, labels=[str(number + 1) for number in numbers])
+        ax.tick_params(length=0, labelsize=9)
+    axes[0].set_yticks(numbers, labels=[f"{name}  {n + 1}" for n, name in enumerate(names)])
+    told = "; ".join(
+        f"{title}: " + ", ".join(f"{round(value, 1) + 0:.1f}" for value in table[0, 1:])
+        for title, table in tables.items()
     )
-    left.set_yticks(range(len(labels)), labels=labels)
-    left.set_xlabel("channel of the state")
-    figure.colorbar(seen, ax=left).ax.tick_params(labelsize=9)
-    right.barh(range(len(labels)), moved, color=PALETTE[0])
-    right.set_yticks([])
-    right.set_ylim(len(labels) - 0.5, -0.5)
-    right.set_xlabel("distance from the state before")
-    right.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-# ---------------------------------------------------------------- frozen, or not
-
-
-def draw_drift(changes: Mapping[str, np.ndarray]) -> Figure:
-    """How far features have moved after each batch: name -> (batches + 1, levels), relative."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=100)
-    axes = figure.subplots(1, len(changes), sharey=True)
-    for ax, (name, moved) in zip(np.atleast_1d(axes), changes.items(), strict=True):
-        for number, line, colour, mark in zip(LEVELS, moved.T, PALETTE, "osD", strict=False):
-            ax.plot(100 * line, f"{mark}-", color=colour, label=f"level {number}", markersize=4)
-        ax.set(xlabel="batches seen", title=name)
-        ax.title.set_fontsize(10)
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-    np.atleast_1d(axes)[0].set_ylabel("change of the features, %")
-    np.atleast_1d(axes)[0].legend(fontsize=9)
+    figure.set_label(
+        f"Cosines between {len(names)} phrases; of “{names[0]}” with the rest: {told}."
+    )
     return figure

@@ -6,7 +6,6 @@ directions (truncated SVD; Levy and Goldberg 2014, Bullinaria and Levy 2007). In
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.linalg import svds
 
+from shnet_course.measure.phrases import read_phrases
 from shnet_lib.data.text import tokenize
 
 SHIPPED = Path(__file__).parents[2] / "data" / "vectors" / "referit-50.txt"
@@ -75,8 +75,7 @@ def main() -> None:
     parser.add_argument("--phrases", required=True, help="JSON of lists of phrases by region")
     parser.add_argument("--out", default=SHIPPED, type=Path, help="default %(default)s")
     asked = parser.parse_args()
-    regions = json.loads(Path(asked.phrases).read_text(encoding="utf-8"))
-    phrases = [phrase for region in regions.values() for phrase in region]
+    phrases = read_phrases(asked.phrases)
     words, vectors = word_vectors(phrases)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     lines = (

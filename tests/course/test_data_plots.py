@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from refgen.refshapes import generate
+from shnet_course.measure.phrases import count_phrases, has_location_word
 from shnet_course.pictures.base import photo_of
 from shnet_course.pictures.lesson_01 import (
     count_examples,
     describe_example,
     draw_character,
     draw_example,
+    draw_neighbours,
     draw_parts,
+    draw_phrases,
     draw_runs,
+    draw_speech,
     find_data_sets,
-    has_location_word,
 )
 from shnet_lib.data import DataError, read_expressions
 from shnet_lib.data.text import tokenize
@@ -46,7 +49,7 @@ def test_the_text_says_where_the_mask_lies(data: Path) -> None:
     rows, columns = np.nonzero(example.mask())
     text = describe_example(data, "refshapes-unc", "val", 4)
     assert f"Example 4 of refshapes-unc, val: “{example.text}”" in text
-    assert f"covers {len(rows) / 64**2:.1%} of the photo" in text
+    assert f"covers {len(rows) / 64**2:.1%} of the scene" in text
     assert (
         f"{columns.mean() / 64:.0%} from the left and {rows.mean() / 64:.0%} from the top" in text
     )
@@ -68,6 +71,16 @@ def test_data_sets_are_found_where_their_annotations_lie(data: Path, tmp_path: P
     flavours = [f"refshapes-{name}" for name in ("unc", "unc+", "gref", "referit")]
     assert found == dict.fromkeys(flavours, data) | {"unc": tmp_path, "referit": tmp_path}
     assert list(found)[0] == "refshapes-unc"
+
+
+def test_each_phrase_has_its_mask_outlined_in_the_photo() -> None:
+    photo = np.zeros((20, 30, 3), np.uint8)
+    masks = {"left half": np.zeros((20, 30), bool), "a corner": np.zeros((20, 30), bool)}
+    masks["left half"][:, :15] = masks["a corner"][:10, :3] = True
+    figure = draw_phrases(photo, masks)
+    assert [ax.get_title() for ax in figure.axes] == ["“left half”", "“a corner”"]
+    assert all(len(ax.collections) == 2 for ax in figure.axes)  # the outline, and its rim
+    assert "“left half”, 50.0% of it; “a corner”, 5.0% of it" in figure.get_label()
 
 
 def test_photos_are_shown_too(photo_data: Path) -> None:
@@ -94,6 +107,7 @@ def test_the_numbers_run_down_the_columns() -> None:
             assert order[row, column] == str(count)
             count += 1
     assert np.array_equal(ax.images[0].get_array(), mask)
+    assert draw_runs(mask).get_label().endswith("The thing is 3, 4, 6, 11.")
 
 
 def test_parts_are_added_compared_with_one_and_united() -> None:
@@ -101,7 +115,9 @@ def test_parts_are_added_compared_with_one_and_united() -> None:
     one[10:16, 10:20] = True
     other[12:20, 15:22] = True
     photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    axes = draw_parts(photo, [one, other], margin=3).axes
+    figure = draw_parts(photo, [one, other], margin=3)
+    axes = figure.axes
+    assert f"2 or more at {(one & other).sum()} pixels" in figure.get_label()
     shown = [np.asarray(ax.images[0].get_array()) for ax in axes]
     cut = (slice(7, 23), slice(7, 25))
     assert np.array_equal(shown[0], photo[cut])
@@ -114,25 +130,11 @@ def test_parts_are_added_compared_with_one_and_united() -> None:
 # ---------------------------------------------------------------- what the data sets are like
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("Left cup", True),
-        ("the star at the TOP!", True),
-        ("bottommost", True),
-        ("the square left of nothing", True),
-        ("sand under the stars", False),
-        ("leftover pizza", False),
-        ("", False),
-    ],
-)
-def test_a_location_word_is_a_whole_word(text: str, expected: bool) -> None:
-    assert has_location_word(text) is expected
-
-
 def test_the_characters_are_those_of_the_expressions(data: Path) -> None:
     sets = {n: read_expressions(data, f"refshapes-{n}", "val") for n in ("unc", "unc+", "gref")}
-    words, places, sizes = draw_character(sets).axes
+    figure = draw_character(sets)
+    words, places, sizes = figure.axes
+    assert "median thing" in figure.get_label() and "unc+ 0 % and" in figure.get_label()
     for (name, found), line, bar, box in zip(
         sets.items(), words.lines, places.patches, sizes.patches, strict=True
     ):
@@ -147,3 +149,37 @@ def test_the_characters_are_those_of_the_expressions(data: Path) -> None:
         assert quarters.min() == pytest.approx(100 * np.quantile(areas, 0.25))
         assert quarters.max() == pytest.approx(100 * np.quantile(areas, 0.75))
     assert places.patches[1].get_width() == 0  # UNC+ has no location words
+
+
+# ---------------------------------------------------------------- how people speak
+
+
+def test_lists_of_phrases_are_shown_beside_each_other_as_shares() -> None:
+    counts = {"a": count_phrases(["left", "left cup"]), "b": count_phrases(["the cup " * 2])}
+    figure = draw_speech(counts, most=2)
+    lengths, a, b = figure.axes
+    assert [line.get_label() for line in lengths.lines] == ["a", "b"]
+    assert lengths.lines[0].get_ydata()[:3].tolist() == [50, 50, 0]
+    assert lengths.lines[1].get_ydata()[3] == 100
+    assert [bar.get_width() for bar in a.patches] == pytest.approx([200 / 3, 100 / 3])
+    assert [bar.get_width() for bar in b.patches] == [50, 50]
+    assert "a: 1.5 words, most often left; b: 4.0 words" in figure.get_label()
+
+
+# ---------------------------------------------------------------- near words
+
+
+def test_neighbours_are_the_other_words_the_nearest_first() -> None:
+    angles = np.radians([0, 10, 90, 45])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    words = ["cup", "mug", "sky", "glass"]
+    figure = draw_neighbours(words, vectors, "cup", most=2)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["mug", "glass"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(np.cos(angles[[1, 3]]))
+    assert figure.get_label() == "Words near “cup”, with their cosines: mug 0.98, glass 0.71."
+
+
+def test_a_word_without_a_vector_is_named() -> None:
+    with pytest.raises(ValueError, match="'zebra'.*try another word"):
+        draw_neighbours(["cup"], np.ones((1, 1)), "zebra")

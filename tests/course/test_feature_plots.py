@@ -9,18 +9,15 @@ from torch import Tensor
 
 from shnet_course.pictures.architecture import ARROWS, BOXES, draw_architecture
 from shnet_course.pictures.lesson_02 import (
-    draw_channel,
-    draw_drift,
+    draw_alike,
     draw_levels,
     draw_on_grids,
-    draw_states,
+    draw_similar,
     draw_survival,
     on_grid,
     principal_colours,
     shrink,
 )
-from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.features import WordEncoder, onehot_vectors
 
 
 @pytest.fixture
@@ -94,22 +91,35 @@ def test_a_map_without_any_difference_has_one_colour() -> None:
     assert len(np.unique(principal_colours(torch.ones(5, 3, 3)).reshape(-1, 3), axis=0)) == 1
 
 
-def test_levels_are_named_with_their_shapes(levels) -> None:
-    figure = draw_levels(PHOTO, levels)
-    assert [ax.get_title() for ax in figure.axes] == [
-        "photo, 32 x 32", "level 2: 6 x 8 x 8", "level 3: 7 x 4 x 4", "level 4: 8 x 2 x 2",
-    ]  # fmt: skip
+def test_every_picture_has_a_row_and_its_levels_are_named_with_their_shapes(levels) -> None:
+    tall = np.zeros((60, 30, 3), np.uint8)
+    figure = draw_levels({"one": (PHOTO, levels), "two": (tall, levels[::-1])})
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:4] == [
+        "one, 32 x 32",
+        "level 2: 6 x 8 x 8",
+        "level 3: 7 x 4 x 4",
+        "level 4: 8 x 2 x 2",
+    ]
+    assert titles[4:6] == ["two, 30 x 60", "level 2: 8 x 2 x 2"]
+    assert list(figure.axes[7].images[0].get_extent()) == [0, 30, 60, 0]  # shaped as its picture
+    assert "one, levels 8, 4, 2 wide; two, levels 2, 4, 8 wide" in figure.get_label()
 
 
-def test_the_channel_asked_for_is_shown(levels) -> None:
-    left, middle, right, _ = draw_channel(PHOTO, levels, level=3, channel=5).axes
-    assert np.array_equal(left.images[0].get_array(), PHOTO)
-    assert np.array_equal(middle.images[0].get_array(), levels[1][5])
-    assert list(right.images[1].get_extent()) == [0, 32, 32, 0]
-    with pytest.raises(ValueError):
-        draw_channel(PHOTO, levels, level=5, channel=0)
-    with pytest.raises(IndexError):
-        draw_channel(PHOTO, levels, level=4, channel=8)
+def test_like_cells_are_orange_where_they_are_in_the_photo() -> None:
+    alike = torch.zeros(4, 8)
+    alike[1, 2], alike[3, 6], alike[0, 0] = 1.0, 0.8, -0.5
+    photo = np.zeros((40, 160, 3), np.uint8)
+    figure = draw_similar(photo, alike, row=1, column=2)
+    left, right = figure.axes
+    opacity = np.asarray(right.images[1].get_array())[..., 3]
+    assert opacity[1, 2] == pytest.approx(0.9) and opacity[3, 6] == pytest.approx(0.72)
+    assert np.count_nonzero(opacity) == 2
+    assert list(right.images[1].get_extent()) == [0, 160, 40, 0]
+    for ax in (left, right):
+        (cell,) = ax.patches
+        assert (cell.get_xy(), cell.get_width(), cell.get_height()) == ((40, 10), 20, 10)
+    assert "is row 3 and column 6, at 0.80" in figure.get_label()
 
 
 # ---------------------------------------------------------------- what a grid can hold
@@ -152,7 +162,10 @@ def test_shrinking_keeps_the_shape_and_divides_the_area(times: int) -> None:
 def test_grids_are_drawn_as_they_are_measured() -> None:
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[3:9, 4:13] = True
-    axes = draw_on_grids(mask, (8, 4)).axes
+    figure = draw_on_grids(mask, (8, 4))
+    axes = figure.axes
+    cells = int(on_grid(mask[None], 8).sum())
+    assert f"fills by half: {cells} at 8 x 8" in figure.get_label()
     assert [ax.get_title() for ax in axes] == ["mask, 16 x 16", "grid 8 x 8", "grid 4 x 4"]
     for ax, grid in zip(axes[1:], (8, 4), strict=True):
         assert np.array_equal(ax.images[0].get_array(), on_grid(mask[None], grid)[0])
@@ -179,7 +192,9 @@ def test_the_outline_is_drawn_where_the_mask_ends():
 
 
 def test_survival_is_drawn_in_percent() -> None:
-    (ax,) = draw_survival({"big": [1.0, 0.9], "small": [0.5, 0.0]}, (18, 8)).axes
+    figure = draw_survival({"big": [1.0, 0.9], "small": [0.5, 0.0]}, (18, 8))
+    (ax,) = figure.axes
+    assert "grids of 18, 8: things of big 100%, 90%; things of small 50%, 0%" in figure.get_label()
     assert [line.get_ydata().tolist() for line in ax.lines] == [[100, 90], [50, 0]]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["18 x 18", "8 x 8"]
 
@@ -187,39 +202,12 @@ def test_survival_is_drawn_in_percent() -> None:
 # ---------------------------------------------------------------- words
 
 
-@pytest.fixture
-def words() -> tuple[WordEncoder, Vocabulary]:
-    torch.manual_seed(0)
-    vocabulary = Vocabulary.from_texts(["left red star"])
-    encoder = WordEncoder(onehot_vectors(len(vocabulary)), channels=8, trainable=False)
-    return encoder, vocabulary
-
-
-def test_states_have_a_row_a_word_and_a_bar_for_its_step(words) -> None:
-    encoder, vocabulary = words
-    left, right, _ = draw_states(encoder, vocabulary, "Left purple star").axes
-    assert [t.get_text() for t in left.get_yticklabels()] == ["left", "purple (unknown)", "star"]
-    states = np.asarray(left.images[0].get_array())
-    expected = encoder(torch.tensor([vocabulary.encode("left purple star")]))[0].detach().numpy()
-    assert np.allclose(states, expected)
-    before = np.zeros(8)
-    for state, bar in zip(expected, right.patches, strict=True):
-        assert bar.get_width() == pytest.approx(np.sqrt(((state - before) ** 2).sum()), rel=1e-5)
-        before = state
-
-
-@pytest.mark.parametrize("phrase", ["", "???"])
-def test_a_phrase_without_words_is_drawn_as_one_unknown_word(words, phrase: str) -> None:
-    left = draw_states(*words, phrase).axes[0]
-    assert [text.get_text() for text in left.get_yticklabels()] == ["(no word)"]
-
-
-def test_drift_has_a_line_a_level() -> None:
-    moved = np.array([[0, 0, 0], [0.1, 0.2, 0.3]])
-    figure = draw_drift({"one": moved, "other": 2 * moved})
-    assert [ax.get_title() for ax in figure.axes] == ["one", "other"]
-    for ax, times in zip(figure.axes, (1, 2), strict=True):
-        for line, level in zip(ax.lines, moved.T, strict=True):
-            assert np.allclose(line.get_ydata(), 100 * times * level)
-    labels = [line.get_label() for line in figure.axes[0].lines]
-    assert labels == ["level 2", "level 3", "level 4"]
+def test_how_alike_phrases_are_is_written_into_the_tables() -> None:
+    last, mean = np.array([[1.0, 0.96], [0.96, 1.0]]), np.array([[1.0, -0.3], [-0.04, 1.0]])
+    figure = draw_alike(["left cup", "cup"], {"last": last, "mean": mean})
+    one, other = figure.axes
+    assert [text.get_text() for text in one.texts] == ["1.0", "1.0", "1.0", "1.0"]
+    assert [text.get_text() for text in other.texts] == ["1.0", "-0.3", "0.0", "1.0"]
+    assert np.array_equal(other.images[0].get_array(), mean)
+    assert [label.get_text() for label in one.get_yticklabels()] == ["left cup  1", "cup  2"]
+    assert "of “left cup” with the rest: last: 1.0; mean: -0.3" in figure.get_label()

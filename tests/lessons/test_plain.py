@@ -9,10 +9,11 @@ from nbformat import NotebookNode
 
 TEXTS = Path(__file__).parents[2] / "notebooks" / "text"
 # What serves checks, screen readers and formatters, and the cutting up of source code
+LESSONS = ["01_data_and_words", "02_features", "03_sfm", "04_hcam", "05_decoder_and_shnet"]
 MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "environ", ".cleanup()", ".index(")
 
 
-@pytest.fixture(params=["03_sfm", "04_hcam", "05_decoder_and_shnet"])
+@pytest.fixture(params=LESSONS)
 def lesson(request) -> NotebookNode:
     return jupytext.read(TEXTS / f"{request.param}.py")
 
