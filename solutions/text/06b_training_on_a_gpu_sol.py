@@ -160,7 +160,8 @@ check("find the waits", train_without_waiting)
 
 # %% [markdown]
 # On a GPU torch finds such lines itself: after `torch.cuda.set_sync_debug_mode("warn")` each wait is a warning with its line.
-#
+
+# %% [markdown]
 # ## A batch for a card
 #
 # *Difficulty: medium · 20 minutes · "Which card takes how much?", section 4.3*
@@ -240,7 +241,8 @@ check("a batch for a card", fit_batch)
 
 # %% [markdown]
 # Try it on the peaks printed above: `fit_batch(11, 50, *peaks)`, and then a card of your own.
-#
+
+# %% [markdown]
 # ## The shares of two processes
 #
 # *Difficulty: hard · 15 minutes · "Several GPUs"*
