@@ -93,9 +93,9 @@ def start(config: TrainConfig, vocabulary: Vocabulary) -> SHNet:
 # --- what is kept of it ---------------------------------------------------------------------------
 
 RECORD = COURSE / "docs" / "results" / "replay.npz"
-SCENE = "refshapes_val_000045.png"  # of the validation split
-PHRASES = ("top plus", "right one")
-WORDS = ("plus", "right")  # of each phrase the one whose attention is kept
+SCENE = "refshapes_val_000019.png"  # of the validation split
+PHRASES = ("heart at the top", "grass")
+WORDS = ("heart", "grass")  # of each phrase the one whose attention is kept
 LEVEL, GATE = 4, (2, 4)  # whose attention; Lambda_24
 SIDE = 64  # pixels of a kept probability map
 
