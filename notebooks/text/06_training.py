@@ -202,7 +202,7 @@ for t in (0, 25, 50, 75, 100):
     print(f"after {t:3} of 100 steps: {1.2e-4 * factor:.2e}")
 
 # %% [markdown]
-# This rate depends on nothing but $t$ and $T$. So the length of a run must be chosen before it starts. The released code needs no length: it lowers the rate to 0.7 of itself when validation has not improved for more than 2 epochs. But it takes noise for a plateau, and a few unlucky evaluations lower the rate for good. **Now you:** [The poly schedule](../exercises/06_training_ex.ipynb).
+# This rate depends on nothing but $t$ and $T$. So the length of a run must be chosen before it starts. The released code lowers the rate to 0.7 of itself instead, when validation has not improved for more than 2 epochs. That needs no length, but a few unlucky evaluations lower the rate for good. **Now you:** [The poly schedule](../exercises/06_training_ex.ipynb).
 #
 # ## The loop in twenty lines
 #
@@ -271,11 +271,11 @@ masks = [predict(trained.trained, e.photo(), e.text).mask for e in four]
 show(draw_predictions(four, masks))
 
 # %% [markdown]
-# The two curves climb together. First both IoUs are 0, and the loss falls all the same: the network learns how much is background. The four answers on validation scenes were not chosen by their quality. Blue is what was meant, orange what the network marks.
+# The two curves climb together. First both IoUs are 0, and the loss falls all the same: the network learns how much is background. The four answers were not chosen by their quality. Blue is what was meant, orange what the network marks.
 #
 # ## A run, played again
 #
-# How does a mask come about? The library's preset `tables` trains the same network for 4,000 steps on all 4,000 scenes, at a rate of 0.001. At chosen steps of its beginning [the weights were kept](../shnet_course/measure/replay.py), and each kept network was asked two phrases about one validation scene. The first picture shows its masks. Under it a slider goes through the steps, and shows three things for each phrase: the mask; a row of SFM's attention, which is what one word takes from the pixels; and one channel of HCAM's gate $\Lambda_{24}$. **Predict:** which is marked first, the grass or the heart?
+# The library's preset `tables` trains the same network for 4,000 steps on all 4,000 scenes. At chosen steps of its beginning [the weights were kept](../shnet_course/measure/replay.py), and each kept network was asked two phrases about one validation scene. The first picture shows its masks. The slider under it adds a row of SFM's attention, which is what one word takes from the pixels, and one channel of HCAM's gate $\Lambda_{24}$. **Predict:** which is marked first, the grass or the heart?
 
 # %%
 from functools import partial
@@ -293,9 +293,9 @@ steps = replay.steps.tolist()
 explore(partial(draw_replay, replay), step=SelectionSlider(options=steps, value=steps[-1]))
 
 # %% [markdown]
-# The controls appear where this notebook runs. For “grass” the network first marks some of everything: at step 400 half of the scene, sky and things included. At 600 most of what it marks is meadow. At 800 the mask is too large again: a run at its beginning goes up and down. The heart stays below a probability of 0.5 until step 600, and later steps lose it and find it again.
+# The controls appear where this notebook runs. For “grass” the network first marks some of everything: at step 400 half of the scene, sky and things included. At 600 most of it is meadow, at 800 the mask is too large again. The heart stays below a probability of 0.5 until step 600; later steps lose it and find it again.
 #
-# Attention and gate change as well, but they are no pointers: at step 800 “heart” takes most from the edge of the scene. The channel was chosen because it opens more in what is meant than elsewhere at the last step kept, so that one scene proves nothing. Lessons 04 and 09 measure both over many scenes.
+# Attention and gate are no pointers: at step 800 “heart” takes most from the edge of the scene. The channel was chosen for opening most in what is meant at the last step kept. Lessons 04 and 09 measure both over many scenes.
 #
 # ## Small batches add up
 #
@@ -329,7 +329,7 @@ for mode in ("eval", "train"):
     print(f"{mode:5} mode: {'equal to nine digits' if apart < 1e-9 else 'more than 1 % apart'}")
 
 # %% [markdown]
-# In evaluation mode it is. In training mode it is not, because BatchNorm takes mean and variance from the batch at hand, and a half has other ones than the whole. So `accumulate=2` in the library is a batch of 50 for the gradient and of 25 for BatchNorm. **Now you:** [Gradient accumulation](../exercises/06_training_ex.ipynb).
+# In evaluation mode it is. In training mode it is not, because BatchNorm takes mean and variance from the batch at hand, and a half has other ones than the whole. So `accumulate=2` is a batch of 50 for the gradient and of 25 for BatchNorm. **Now you:** [Gradient accumulation](../exercises/06_training_ex.ipynb).
 #
 # ## Numbers with eight significant bits
 #
@@ -359,7 +359,7 @@ show(draw_runs({"healthy": by_heart, "broken": broken}, ["loss", "iou"]))
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# The learning rate is too high. You recognise it by a loss that first goes *up*, since the network becomes sure of nonsense. AdamW's step is as long as the learning rate. If that is as long as the weights themselves, the first steps replace the network. Try a tenth, and again a tenth, until the loss falls from the start.
+# The learning rate is too high. You recognise it by a loss that first goes *up*, since the network becomes sure of nonsense. AdamW's step is as long as the learning rate; if that is as long as the weights, the first steps replace the network. Try a tenth, until the loss falls from the start.
 #
 # </details>
 #
@@ -373,7 +373,7 @@ rates |= {1e-3: by_heart, 3e-2: broken}
 show(draw_rates(rates, know_nothing))
 
 # %% [markdown]
-# Between 0.001 and 0.01 the rate hardly matters here, and 0.0001 would need more steps. The paper's 0.00012 belongs to a network that is 80 times as large and trains for many epochs.
+# Between 0.001 and 0.01 the rate hardly matters here, and 0.0001 would need more steps. The paper's 0.00012 belongs to a network 80 times as large.
 #
 # ## Second broken run
 #
@@ -434,7 +434,7 @@ show(draw_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]))
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
 #
-# BatchNorm has leaked. It owns two kinds of numbers: parameters, which a gradient changes, and running statistics, which a *forward pass* in training mode changes. `network.train()` reached into their backbone, and with each batch at dusk its statistics moved a tenth of the way towards the dark. You recognise the leak by a good score that falls at once, however low the rate is. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
+# BatchNorm has leaked. A gradient changes its parameters, but a *forward pass* in training mode changes its running statistics. `network.train()` reached into their backbone, and each batch at dusk moved them a tenth of the way towards the dark. You recognise the leak by a good score that falls at once, however low the rate is. "Fixed" has to mean no gradient *and* evaluation mode for good, as in `FrozenBackbone` (lesson 02).
 #
 # </details>
 #
@@ -534,7 +534,7 @@ show(draw_runs({"the library's start": by_heart, "torch's own start": slow}, ["l
 # - SHNet learnt eight answers by heart in 50 steps, and could not where the phrases were hidden.
 # - Your loop of twenty lines and the library's `fit` gave the same losses to the last bit.
 # - A thousand steps on 1,500 scenes gave a network that answers phrases on scenes it had never seen; in a run played again the grass came before the heart.
-# - Polynomial decay depends only on its length; half batches change only what BatchNorm sees; bf16 keeps eight significant bits, so weights stay in float32.
+# - Polynomial decay depends only on its length; half batches change only what BatchNorm sees; bf16 keeps eight significant bits.
 # - A high rate makes the loss rise first; leaked statistics ruin a good score without a gradient.
 # - A run that lost power went on bit for bit.
 #
