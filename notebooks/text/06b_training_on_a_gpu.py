@@ -135,7 +135,7 @@ show(draw_reading(host=3, device=7))
 
 
 # %% [markdown]
-# The picture is drawn from these two numbers, and sends a step as a whole. A real step is sent kernel by kernel, with the same result: each wait costs the time that the next sending takes. `.item()`, `int(...)`, `print(loss)`, `.cpu()` and `if loss > 3` all wait. On a CPU nothing is gained, because host and device are one.
+# The picture is drawn from these two numbers, and sends a step as a whole. A real step is sent kernel by kernel, with the same result: each wait costs the time that the next sending takes. `.item()`, `int(...)`, `print(loss)`, `.cpu()` and `if loss > 3` all wait. On a CPU nothing is gained, because host and device are one. **Now you:** [Find the waits](../exercises/06b_training_on_a_gpu_ex.ipynb).
 
 
 # %%
@@ -231,8 +231,7 @@ measure("4 bf16", train, make_loader(batches_of()))
 # %% [markdown]
 # A GPU with tensor cores gains most here. GPUs older than 2020 have no bf16 but fp16, whose exponent is short: small gradients become 0. A *scaler* multiplies the loss before `backward()` and divides the gradients before the step.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for name, number in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
     for scale in (1, 2**15):
         weight = torch.ones((), dtype=number, requires_grad=True)
@@ -240,7 +239,7 @@ for name, number in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
         print(f"{name}, scale {scale:5}: gradient {weight.grad.float().item() / scale:.1e}")
 
 # %% [markdown]
-# In a loop these are three lines: `scaler = torch.amp.GradScaler(device)`, `scaler.scale(loss).backward()`, then `scaler.step(optimizer)` and `scaler.update()`. A step whose gradients overflowed is left out, and the scale halved. With bf16 you need none of it; with `precision=fp16` the library's `accelerator.backward` and its optimiser do it.
+# In a loop these are three lines: `scaler = torch.amp.GradScaler(device)`, `scaler.scale(loss).backward()`, then `scaler.step(optimizer)` and `scaler.update()`. A step whose gradients overflowed is left out, and the scale halved. With bf16 you need none of it; with `precision=fp16` the library's `accelerator.backward` and its optimiser do it. **Now you:** [A step in sixteen bits](../exercises/06b_training_on_a_gpu_ex.ipynb).
 #
 # ## Step 5: better kernels
 #
@@ -373,7 +372,7 @@ for card in (11, 16, 24, 80):
         print(f"{card} GB, grid {grid}: batch_size=50 {fit_batch(card, lines)}")
 
 # %% [markdown]
-# The paper could not train at 40 x 40 on 11 GB (section 4.3). Recomputing is tried before smaller shares, because it leaves BatchNorm as it is. A GPU's convolutions borrow memory that no count of tensors sees: if a setting just fits, take the next one.
+# The paper could not train at 40 x 40 on 11 GB (section 4.3). Recomputing is tried before smaller shares, because it leaves BatchNorm as it is. A GPU's convolutions borrow memory that no count of tensors sees: if a setting just fits, take the next one. **Now you:** [A batch for a card](../exercises/06b_training_on_a_gpu_ex.ipynb).
 #
 # ## Step 7: stop, and go on
 #
@@ -426,8 +425,7 @@ assert apart < (1e-2 if device == "cuda" else 1e-9)  # a GPU may add in another 
 #
 # Photos differ in size, and each expression is measured at its photo's own size (lesson 07). Predictions form one tensor, masks a list. So the network runs on a batch, and only resizing and counting go one by one, on the device too:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.training.evaluate import evaluate, probability_at
 from shnet_lib.training.metrics import intersection_and_union
 
@@ -472,8 +470,7 @@ from shnet_course.measure.replicas import save_gradient
 
 print(getsource(save_gradient))
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import torch.multiprocessing as processes
 
 small = MicroBatches(replace(config, batch_size=8, accumulate=2), dataset)
@@ -495,7 +492,7 @@ assert apart < 1e-6
 print(f"{len(one)} gradients, twice: equal to those of one process")
 
 # %% [markdown]
-# So two processes compute what one does with `accumulate=2`, in half the time.
+# So two processes compute what one does with `accumulate=2`, in half the time. **Now you:** [The shares of two processes](../exercises/06b_training_on_a_gpu_ex.ipynb).
 #
 # | | with several processes |
 # |---|---|
@@ -555,33 +552,19 @@ print(getsource(train_step))
 #
 # ## Five questions
 #
-# <details><summary>1. The GPU's fan is silent, <code>nvidia-smi</code> shows 20 %, and every core is busy. What do you change first?</summary>
+# 1. The GPU's fan is silent, `nvidia-smi` shows 20 %, and every core is busy. What do you change first?
+# 2. Somebody adds `if loss.isnan(): stop()` to every step. What does it cost?
+# 3. Why does bf16 need no scaler?
+# 4. You have four GPUs of 11 GB and the paper's batch of 50. What must you change?
+# 5. Memory is full at batch 50. You set `accumulate=2`; a colleague sets `recompute=true`. Whose result is nearer to the paper's?
 #
-# The device starves. More workers; if no core is left, `cache_images`. A smaller network or fewer bits would only make it starve more.
+# <details><summary>Answers</summary>
 #
-# </details>
-#
-# <details><summary>2. Somebody adds <code>if loss.isnan(): stop()</code> to every step. What does it cost?</summary>
-#
-# A wait per step: `if` needs the number. Read it every ten steps.
-#
-# </details>
-#
-# <details><summary>3. Why does bf16 need no scaler?</summary>
-#
-# Its exponent has eight bits, as float32's. Its range is the same; only precision is lost.
-#
-# </details>
-#
-# <details><summary>4. You have four GPUs of 11 GB and the paper's batch of 50. What must you change?</summary>
-#
-# 50 does not divide by 4: take 48 or 52. Each then holds 12 or 13 expressions, which is also what BatchNorm sees.
-#
-# </details>
-#
-# <details><summary>5. Memory is full at batch 50. You set <code>accumulate=2</code>; a colleague sets <code>recompute=true</code>. Whose result is nearer to the paper's?</summary>
-#
-# The colleague's: BatchNorm still sees 50 expressions. It costs a second forward pass.
+# 1. The device starves: take more workers, and if no core is left, `cache_images`. A smaller network or fewer bits would only make it starve more.
+# 2. A wait per step, because `if` needs the number. Read it every ten steps.
+# 3. Its exponent has eight bits, as float32's. Its range is the same; only precision is lost.
+# 4. 50 does not divide by 4: take 48 or 52. Each GPU then holds 12 or 13 expressions, which is also what BatchNorm sees.
+# 5. The colleague's: BatchNorm still sees 50 expressions. It costs a second forward pass.
 #
 # </details>
 
@@ -593,5 +576,7 @@ print(getsource(train_step))
 # - A fixed part and so much per expression decide what fits a card; recomputing leaves BatchNorm as it is.
 # - Two processes computed the gradient of one to a millionth, because they exchange nothing but gradients.
 # - The library's training step has no line that you have not met.
+#
+# Practise: [the exercises of this lesson](../exercises/06b_training_on_a_gpu_ex.ipynb).
 #
 # Next: [07 · Evaluation](07_evaluation.ipynb), where a single number turns out to be several.

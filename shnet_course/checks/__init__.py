@@ -10,6 +10,7 @@ from shnet_course.checks import (  # noqa: F401
     lesson_04,
     lesson_05,
     lesson_06,
+    lesson_06b,
     lesson_07,
     lesson_08,
     lesson_09,

@@ -104,7 +104,7 @@ def _batch(size: int) -> Batch:
     return {"images": images, "target": (images.mean(1) > 1).float()}
 
 
-def _network_and_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch]]:
+def network_and_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch]]:
     """Weights of a SmallNetwork whose backbone was trained elsewhere, and three batches."""
     torch.manual_seed(source.randrange(10**6))
     state = SmallNetwork().state_dict()
@@ -218,7 +218,7 @@ add(
     "one training step",
     Exercise(
         train_step,
-        _network_and_batches,
+        network_and_batches,
         {
             "the backbone's BatchNorm was in train mode: after train(), call its eval()": (
                 _steps_with(modes=lambda network: network.train())
@@ -319,7 +319,7 @@ def _micro_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch
     return SmallNetwork().state_dict(), batches, accumulate
 
 
-class _CountingSGD(SGD):
+class CountingSGD(SGD):
     """Plain gradient descent: unlike AdamW it shows how large a gradient was. Counts its steps."""
 
     steps = 0
@@ -336,7 +336,7 @@ def accumulate_with(
     network = SmallNetwork()
     network.load_state_dict(state)
     network.eval()
-    optimizer = _CountingSGD([p for p in network.parameters() if p.requires_grad], lr=0.3)
+    optimizer = CountingSGD([p for p in network.parameters() if p.requires_grad], lr=0.3)
     schedule = _decay(optimizer, steps=20)
     train(network, micro_batches, optimizer, schedule, accumulate)
     return {

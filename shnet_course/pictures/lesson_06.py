@@ -1,4 +1,4 @@
-"""Pictures of lesson 06: runs side by side, learning rates, number formats, a dilated target.
+"""Pictures of lesson 06: runs side by side, learning rates, number formats, a run played again.
 
 Each figure carries the text for those who cannot see it as its label, which `show` reads.
 """
@@ -6,24 +6,19 @@ Each figure carries the text for those who cannot see it as its label, which `sh
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from shnet_course.pictures.base import PALETTE, iou_of
-from shnet_lib.training.fit import polynomial_decay
+from shnet_course.measure.replay import Replay
+from shnet_course.pictures.base import AMOUNT, PALETTE, draw_mask, iou_of
 
-LEARNING_RATE, PLATEAU_FACTOR = 1.2e-4, 0.7  # section 4.2; the released code
 LABELS = {
     "loss": "loss (BCE per pixel)",
     "iou": "overall IoU",
     "day_iou": "overall IoU, ordinary scenes",
 }
-MARGIN = 3  # pixels
 MARKS = ("-", "--", ":", "-.")
 # name: bits of the exponent and of the fraction; a sign and, unwritten, a leading 1 come with them
 FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
@@ -97,54 +92,6 @@ def draw_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: float) -> 
     return figure
 
 
-def plateau_rates(scores: Sequence[float], patience: int) -> list[float]:
-    """The learning rate *before* each evaluation if it falls to 0.7 of itself at a plateau.
-
-    As in the released code: after `patience` evaluations without a better score, the next one that
-    is not better lowers the rate. torch's own scheduler does it.
-    """
-    optimizer = SGD([torch.zeros(1)], lr=LEARNING_RATE)
-    scheduler = ReduceLROnPlateau(optimizer, "max", factor=PLATEAU_FACTOR, patience=patience)
-    rates = []
-    for score in scores:
-        rates.append(optimizer.param_groups[0]["lr"])
-        scheduler.step(score)
-    return rates
-
-
-def draw_schedules(scores: Sequence[float], power: float, patience: int) -> Figure:
-    """Both rules on one run: the paper's decay, and what the released code makes of its scores.
-
-    Args:
-        scores: validation's overall IoU at each evaluation.
-    """
-    number = np.arange(1, len(scores) + 1)
-    decay = [LEARNING_RATE * polynomial_decay(n - 1, len(scores), power) for n in number]
-    rates = plateau_rates(scores, patience)
-    figure = Figure(figsize=(9.8, 3.2), layout="constrained", dpi=110)
-    left, right = figure.subplots(1, 2)
-    left.plot(number, decay, color=PALETTE[0], linewidth=2, label=f"polynomial, power {power:g}")
-    left.step(number, rates, "--", where="post", color=PALETTE[1], linewidth=2,
-              label=f"plateau, patience {patience}")  # fmt: skip
-    left.set(xlabel="evaluation", ylabel="learning rate", ylim=(0, 1.05 * LEARNING_RATE))
-    left.ticklabel_format(axis="y", scilimits=(-4, -4))
-    left.legend(fontsize=9, loc="lower left")
-    right.plot(number, scores, "o-", color=PALETTE[7], markersize=4)
-    right.set(xlabel="evaluation", ylabel="overall IoU, validation", ylim=(0, 1))
-    right.set_title("what the plateau rule looks at", fontsize=10)
-    for ax in (left, right):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-    halfway = LEARNING_RATE * polynomial_decay(len(scores) // 2, len(scores), power)
-    figure.set_label(
-        f"Learning rates over {len(scores)} evaluations. Polynomial with power {power:g}: "
-        f"{halfway:.2g} halfway, 0 at the end. On a plateau with patience {patience}: lowered "
-        f"{len(set(rates)) - 1} times, {rates[-1]:.2g} before the last one."
-    )
-    return figure
-
-
 # ---------------------------------------------------------------- number formats
 
 
@@ -175,30 +122,90 @@ def draw_formats() -> Figure:
     return figure
 
 
-# ---------------------------------------------------------------- targets
+# ---------------------------------------------------------------- a run, played again
 
 
-def draw_targets(target: np.ndarray, others: Mapping[str, np.ndarray]) -> Figure:
-    """A mask (S, S), and beside it others of the same size: what they add, what they lack.
+def draw_growing(replay: Replay, steps: Sequence[int]) -> Figure:
+    """What the network marked at some steps: a row per phrase, a column per step.
 
-    Shown is the part of the plane that any of them needs, and `MARGIN` pixels around it.
+    Raises:
+        ValueError: one of the steps was not kept.
     """
-    rows, columns = np.nonzero(np.any([target, *others.values()], axis=0))
-    near = tuple(
-        slice(max(int(places.min()) - MARGIN, 0), int(places.max()) + MARGIN + 1)
-        for places in (rows, columns)
-    )
-    figure = Figure(figsize=(2.9 * (1 + len(others)), 3.2), layout="constrained", dpi=100)
-    axes = figure.subplots(1, 1 + len(others))
-    for ax, (name, mask) in zip(axes, {"target": target, **others}.items(), strict=True):
-        picture = np.ones((*mask.shape, 3))
-        picture[mask & target] = to_rgb(PALETTE[0])
-        picture[mask & ~target] = to_rgb(PALETTE[1])
-        picture[~mask & target] = to_rgb(PALETTE[7])
-        ax.imshow(picture[near], interpolation="nearest")
-        title = name if mask is target else f"{name}\nIoU {iou_of(mask, target):.2f}"
-        ax.set_title(title, fontsize=10)
-        ax.set(xticks=[], yticks=[])
-    told = ", ".join(f"{name} with IoU {iou_of(mask, target):.2f}" for name, mask in others.items())
-    figure.set_label(f"A mask, and beside it {told}: what is added and what is lacking.")
+    numbers = [_number_of(replay, step) for step in steps]
+    count = len(replay.phrases)
+    figure = Figure(figsize=(1.75 * len(steps), 2.3 * count), layout="constrained", dpi=110)
+    rows = figure.subfigures(count, 1, squeeze=False)[:, 0]
+    told = []
+    for phrase, (row, text) in enumerate(zip(rows, replay.phrases, strict=True)):
+        row.suptitle(f"“{text}”", fontsize=11)
+        scores = []
+        for ax, number in zip(row.subplots(1, len(steps)), numbers, strict=True):
+            scores.append(
+                _draw_answer(ax, replay, phrase, number, f"step {replay.steps[number]:,}")
+            )
+        told.append(f"“{text}” " + ", ".join(f"{score:.2f}" for score in scores))
+    figure.set_label(f"Masks at the steps {', '.join(map(str, steps))}. IoU: {'; '.join(told)}.")
     return figure
+
+
+def draw_replay(replay: Replay, step: int) -> Figure:
+    """One step: where it lies on the curve, and per phrase the mask, an attention row and a gate.
+
+    Raises:
+        ValueError: the step was not kept.
+    """
+    number = _number_of(replay, step)
+    count = len(replay.phrases)
+    figure = Figure(figsize=(10.4, 2.75 * count), layout="constrained", dpi=100)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))
+    ax = left.subplots()
+    at, _, score = replay.curve.T
+    ax.plot(at, score, color=PALETTE[0], linewidth=2)
+    ax.axvline(step, color=PALETTE[1], linewidth=2)
+    ax.set(xlabel="step", ylabel="overall IoU, validation", ylim=(0, 1), xlim=(-20, at[-1] + 20))
+    ax.set_title(f"step {step:,}", fontsize=11)
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    told = []
+    axes = right.subplots(count, 3, squeeze=False)
+    for phrase, (mask_ax, attention_ax, gate_ax) in enumerate(axes):
+        text, word = replay.phrases[phrase], replay.words[phrase]
+        score = _draw_answer(mask_ax, replay, phrase, number, f"“{text}”")
+        maps = replay.attention[phrase], replay.gate[phrase]
+        # One scale for all steps, so that a map that becomes darker has grown.
+        most = float(maps[0].max()), 1.0
+        titles = f"what “{word}” takes from pixels", f"gate, channel {replay.channel}"
+        for ax, values, top, title in zip((attention_ax, gate_ax), maps, most, titles, strict=True):
+            _draw_map(ax, values[number], replay.targets[phrase], top, title)
+        told.append(f"“{text}” IoU {score:.2f}")
+    figure.set_label(
+        f"Step {step}: {'; '.join(told)}. Beside each mask, what one word takes from the pixels, "
+        "and one channel of a gate."
+    )
+    return figure
+
+
+def _number_of(replay: Replay, step: int) -> int:
+    if step not in replay.steps:
+        raise ValueError(f"step {step} was not kept; there are {replay.steps.tolist()}")
+    return int(np.flatnonzero(replay.steps == step)[0])
+
+
+def _draw_answer(ax: Axes, replay: Replay, phrase: int, number: int, title: str) -> float:
+    """The scene with what was meant and what was marked; returns their IoU."""
+    target, mask = replay.targets[phrase], replay.mask(phrase, number)
+    score = iou_of(mask, target)
+    draw_mask(ax, replay.photo, f"{title}\nIoU {score:.2f}", target, mask)
+    return score
+
+
+def _draw_map(ax: Axes, values: np.ndarray, target: np.ndarray, top: float, title: str) -> None:
+    """A map (H, W) over the scene's place, with what was meant outlined."""
+    height, width = target.shape
+    box = (-0.5, width - 0.5, height - 0.5, -0.5)
+    image = ax.imshow(values, cmap=AMOUNT, vmin=0, vmax=top, extent=box)
+    ax.contour(target, levels=[0.5], colors="white", linewidths=3)
+    ax.contour(target, levels=[0.5], colors=PALETTE[5], linewidths=1.5)
+    ax.set_title(title, fontsize=10)
+    ax.set(xticks=[], yticks=[])
+    ax.figure.colorbar(image, ax=ax, shrink=0.75).ax.tick_params(labelsize=8)

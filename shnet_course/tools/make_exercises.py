@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from shnet_course.tools.make_lessons import read_text
+from shnet_course.tools.make_lessons import number_of, read_text
 
 BLOCK = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION: (?P<task>.+)\n(?P<code>(?:.*\n)*?) *### END SOLUTION$",
@@ -72,7 +72,7 @@ def make_exercise(solution: Path, with_solutions: bool = True) -> NotebookNode:
         cells.append(cell)
     cells += map(_solution_cell, waiting)
     for number, cell in enumerate(cells):
-        cell.id = f"{solution.stem[:2]}-ex-{number:03}"
+        cell.id = f"{number_of(solution)}-ex-{number:03}"
         if is_check(cell):
             cell.metadata["nbgrader"] = NBGRADER | {"grade_id": cell.id}
     if not with_solutions:

@@ -31,12 +31,17 @@ def read_text(text: Path) -> NotebookNode:
     """The notebook that a percent script describes, without outputs; its cells' ids are stable."""
     notebook = jupytext.read(text)
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"{text.stem[:2]}-{number:03}"
+        cell.id = f"{number_of(text)}-{number:03}"
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own
     # jupytext keeps only what the text states; Lab wants to know that the two are a pair.
     notebook.metadata["jupytext"] = {"formats": "ipynb,text//py:percent"}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def number_of(path: Path) -> str:
+    """06b_training_on_a_gpu.py -> "06b": two lessons that share two digits stay apart."""
+    return path.stem.partition("_")[0]
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:

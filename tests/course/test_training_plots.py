@@ -5,16 +5,15 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
+from shnet_course.measure.replay import Replay
 from shnet_course.pictures.base import PALETTE
 from shnet_course.pictures.lesson_06 import (
     FORMATS,
-    LEARNING_RATE,
     draw_formats,
+    draw_growing,
     draw_rates,
+    draw_replay,
     draw_runs,
-    draw_schedules,
-    draw_targets,
-    plateau_rates,
 )
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -64,59 +63,6 @@ def test_a_measure_that_no_run_has_is_an_error():
 # --- learning rates -------------------------------------------------------------------------------
 
 
-def literal_plateau(scores: list[float], patience: int) -> list[float]:
-    """The rule in plain words: more than `patience` epochs in a row without a better score.
-
-    torch calls better what is above the best by a ten-thousandth of it.
-    """
-    rate, best, bad, rates = LEARNING_RATE, -np.inf, 0, []
-    for score in scores:
-        rates.append(rate)
-        if score > best * 1.0001 or best == -np.inf:
-            best, bad = score, 0
-        else:
-            bad += 1
-        if bad > patience:
-            rate, bad = 0.7 * rate, 0
-    return rates
-
-
-def climbing(count: int, noise: float) -> list[float]:
-    random = np.random.default_rng(0)
-    rise = 0.65 * (1 - np.exp(-np.arange(1, count + 1) / 3))
-    return (rise + noise * random.standard_normal(count)).tolist()
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.01, 0.06])
-@pytest.mark.parametrize("patience", [0, 2, 6])
-def test_plateau_rates_are_those_of_the_rule(patience, noise):
-    scores = climbing(20, noise)
-    assert np.allclose(
-        plateau_rates(scores, patience), literal_plateau(scores, patience), rtol=1e-9, atol=0
-    )
-
-
-def test_patience_of_two_bears_two_epochs_and_not_three():
-    assert plateau_rates([0.5, 0.4, 0.4, 0.4, 0.4], 2) == pytest.approx(
-        [LEARNING_RATE] * 4 + [0.7 * LEARNING_RATE]
-    )
-
-
-@pytest.mark.parametrize("power", [0.5, 0.7, 2.0])
-def test_the_drawn_decay_is_the_formula_and_the_step_line_the_rule(power):
-    scores = climbing(20, 0.03)
-    figure = draw_schedules(scores, power, patience=1)
-    left, right = figure.axes
-    decay, plateau = (line.get_ydata() for line in left.lines)
-    expected = [LEARNING_RATE * (1 - n / 20) ** power for n in range(20)]
-    assert np.allclose(decay, expected, rtol=1e-12, atol=0)
-    rates = literal_plateau(scores, 1)
-    assert np.allclose(plateau, rates, rtol=1e-9, atol=0)
-    assert right.lines[0].get_ydata().tolist() == scores
-    assert f"lowered {len(set(rates)) - 1} times, {rates[-1]:.2g}" in figure.get_label()
-    assert f"{LEARNING_RATE * 0.5**power:.2g} halfway" in figure.get_label()
-
-
 def test_rates_are_drawn_in_order_with_their_last_and_their_highest_loss():
     runs = {1e-1: [{"loss": 0.3}, {"loss": 2.0}, {"loss": 0.9}], 1e-3: [{"loss": 0.3}]}
     figure = draw_rates(runs, 0.25)
@@ -127,7 +73,7 @@ def test_rates_are_drawn_in_order_with_their_last_and_their_highest_loss():
     assert "0.001: 0.30, 0.1: 0.90" in figure.get_label()
 
 
-# --- formats, targets -----------------------------------------------------------------------------
+# --- formats --------------------------------------------------------------------------------------
 
 
 def test_the_formats_are_torch_s():
@@ -147,24 +93,63 @@ def test_every_bit_is_a_box_in_its_colour():
     assert {text.get_text() for text in ax.texts} >= {*FORMATS, "23", "10"}
 
 
-def test_what_a_target_adds_and_lacks_is_coloured_and_measured():
-    target = np.zeros((6, 6), dtype=bool)
-    target[2:4, 2:4] = True
-    shifted = np.roll(target, 1, axis=1)
-    left, right = draw_targets(target, {"shifted": shifted}).axes
-    assert left.get_title() == "target"
-    assert right.get_title() == "shifted\nIoU 0.33"
-    picture = right.images[0].get_array()
-    assert picture[2, 3].tolist() == list(to_rgb(PALETTE[0]))  # in both
-    assert picture[2, 4].tolist() == list(to_rgb(PALETTE[1]))  # added
-    assert picture[2, 2].tolist() == list(to_rgb(PALETTE[7]))  # lacking
-    assert picture[0, 0].tolist() == [1, 1, 1]
+# --- a run, played again --------------------------------------------------------------------------
 
 
-def test_only_the_part_of_the_plane_that_is_needed_is_shown():
-    target = np.zeros((40, 50), dtype=bool)
-    target[20:22, 1:3] = True
-    other = np.zeros_like(target)
-    other[25, 10] = True
-    for ax in draw_targets(target, {"other": other}).axes:
-        assert ax.images[0].get_array().shape[:2] == (3 + 6 + 3, 1 + 10 + 3)  # cut at the left
+@pytest.fixture
+def replay() -> Replay:
+    """Two phrases, three steps; at the last one the first phrase is answered, the second is not."""
+    targets = np.zeros((2, 128, 128), bool)
+    targets[0, :64, :64] = targets[1, 64:, 64:] = True
+    probability = np.zeros((2, 3, 64, 64), np.float32)
+    probability[0, 2, :32, :32] = 1
+    maps = np.random.default_rng(0).random((2, 3, 8, 8)).astype(np.float32)
+    curve = np.array([[50, 0.3, 0.0], [100, 0.2, 0.1], [200, 0.1, 0.4]])
+    photo = np.full((128, 128, 3), 200, np.uint8)
+    return Replay(
+        steps=np.array([0, 100, 200]),
+        photo=photo,
+        phrases=["top left one", "bottom one"],
+        words=["left", "bottom"],
+        targets=targets,
+        probability=probability,
+        attention=maps / 64,
+        gate=maps,
+        channel=7,
+        curve=curve,
+        length=4000,
+    )
+
+
+def test_a_kept_mask_has_the_size_of_its_scene(replay):
+    assert replay.mask(0, 2).shape == (128, 128)
+    assert replay.mask(0, 2)[:60, :60].all() and not replay.mask(0, 2)[68:].any()
+    assert not replay.mask(1, 2).any()
+
+
+def test_masks_grow_from_column_to_column_and_their_text_says_how_far(replay):
+    figure = draw_growing(replay, [0, 200])
+    titles = [ax.get_title() for row in figure.subfigs for ax in row.axes]
+    assert titles[0] == "step 0\nIoU 0.00" and titles[1].startswith("step 200\nIoU 1.00")
+    assert titles[2:] == ["step 0\nIoU 0.00", "step 200\nIoU 0.00"]
+    assert "“top left one” 0.00, 1.00" in figure.get_label()
+    assert "“bottom one” 0.00, 0.00" in figure.get_label()
+
+
+def test_a_step_is_drawn_with_its_own_maps_on_one_scale_for_all_steps(replay):
+    for number, step in enumerate(replay.steps):
+        left, right = draw_replay(replay, step).subfigs
+        assert left.axes[0].lines[1].get_xdata()[0] == step
+        maps = [ax.images[0] for ax in right.axes if ax.images and ax.get_title()[:3] != "“"]
+        maps = [image for image in maps if image.get_array().shape == (8, 8)]
+        wanted = [
+            kept[phrase, number] for phrase in (0, 1) for kept in (replay.attention, replay.gate)
+        ]
+        assert all(np.array_equal(m.get_array(), w) for m, w in zip(maps, wanted, strict=True))
+        tops = [image.get_clim()[1] for image in maps]
+        assert tops == [replay.attention[0].max(), 1, replay.attention[1].max(), 1]
+
+
+def test_a_step_that_was_not_kept_is_named(replay):
+    with pytest.raises(ValueError, match=r"step 150 was not kept; there are \[0, 100, 200\]"):
+        draw_replay(replay, 150)

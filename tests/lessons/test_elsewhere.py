@@ -11,6 +11,7 @@ import pytest
 
 from shnet_course.paths import COURSE
 from shnet_course.tools import elsewhere
+from shnet_course.tools.make_lessons import number_of
 
 NOTEBOOKS = sorted((COURSE / "notebooks").glob("*.ipynb"))
 
@@ -24,7 +25,7 @@ CELL = first_code(NOTEBOOKS[0])
 
 
 def test_it_heads_two_lessons_and_is_the_same_in_both():
-    sources = {path.stem[:2]: first_code(path) for path in NOTEBOOKS}
+    sources = {number_of(path): first_code(path) for path in NOTEBOOKS}
     assert [name for name, cell in sources.items() if "elsewhere" in cell.source] == ["00", "10"]
     assert sources["00"].source == sources["10"].source
     for name in ("00", "10"):

@@ -88,6 +88,14 @@ def test_notebook_and_text_are_in_step(path, notebook):
     assert [content(c) for c in notebook.cells] == [content(c) for c in text.cells], remedy
 
 
+def test_no_two_notebooks_of_a_folder_share_an_id_of_a_cell():
+    """Ids begin with a lesson's number; 06 and 06b share two digits."""
+    for folder in ("notebooks", "exercises", "solutions"):
+        files = sorted((NOTEBOOKS.parent / folder).glob("*.ipynb"))
+        ids = [cell.id for file in files for cell in nbformat.read(file, as_version=4).cells]
+        assert len(ids) == len(set(ids)) > len(files), folder
+
+
 def test_every_cell_was_executed_in_order_and_none_failed(notebook):
     counts = [cell.execution_count for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))

@@ -9,8 +9,16 @@ from nbformat import NotebookNode
 
 TEXTS = Path(__file__).parents[2] / "notebooks" / "text"
 # What serves checks, screen readers and formatters, and the cutting up of source code
-LESSONS = ["01_data_and_words", "02_features", "03_sfm", "04_hcam", "05_decoder_and_shnet"]
-MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "environ", ".cleanup()", ".index(")
+LESSONS = (
+    "01_data_and_words",
+    "02_features",
+    "03_sfm",
+    "04_hcam",
+    "05_decoder_and_shnet",
+    "06_training",
+    "06b_training_on_a_gpu",
+)
+MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "os.environ", ".cleanup()", ".index(")
 
 
 @pytest.fixture(params=LESSONS)
