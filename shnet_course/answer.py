@@ -40,7 +40,7 @@ def describe_answer(trained: TrainedSHNet, photo: Path | str | Image.Image, phra
         height, width = prediction.mask.shape
         left, top = (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height
         where = f"around {left:.0%} from the left and {top:.0%} from the top"
-    sentence = f"“{phrase}” marks {share:.1%} of the photo, {where}."
+    sentence = f"“{phrase}” marks {share:.1%} of the picture, {where}."
     return " ".join([sentence, _unknown(prediction)]).strip()
 
 

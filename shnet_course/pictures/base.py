@@ -116,6 +116,8 @@ def draw_expressions(expressions: Sequence[Expression], columns: int = 4) -> Fig
     figure, axes = grid_of(len(expressions), columns)
     for ax, expression in zip(axes, expressions, strict=True):
         draw_mask(ax, photo_of(expression), f"“{expression.text}”", target=expression.mask())
+    phrases = ", ".join(f"“{expression.text}”" for expression in expressions)
+    figure.set_label(f"Pictures, each with what its phrase means outlined: {phrases}.")
     return figure
 
 
@@ -124,10 +126,13 @@ def draw_predictions(
 ) -> Figure:
     """What the model marks (orange outline), what was meant (blue), and the IoU in the title."""
     figure, axes = grid_of(len(expressions), columns)
+    told = []
     for ax, expression, mask in zip(axes, expressions, masks, strict=True):
         target = expression.mask()
-        title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
-        draw_mask(ax, photo_of(expression), title, target, mask)
+        iou = f"IoU {iou_of(mask, target):.2f}"
+        draw_mask(ax, photo_of(expression), f"“{expression.text}”\n{iou}", target, mask)
+        told.append(f"“{expression.text}” {iou}")
+    figure.set_label(f"What the model marks, and what was meant: {', '.join(told)}.")
     return figure
 
 

@@ -58,10 +58,10 @@ def test_words_it_never_saw_are_told_in_the_picture_and_in_the_text(trained, pho
 
 def test_the_text_says_how_much_and_where(trained, photo):
     assert describe_answer(trained, photo, "cup") == (
-        "“cup” marks 25.0% of the photo, around 25% from the left and 25% from the top."
+        "“cup” marks 25.0% of the picture, around 25% from the left and 25% from the top."
     )
     trained.network.forward = lambda batch: torch.full((1, 32, 32), -9.0)
-    assert "marks 0.0% of the photo, nowhere." in describe_answer(trained, photo, "cup")
+    assert "marks 0.0% of the picture, nowhere." in describe_answer(trained, photo, "cup")
 
 
 def test_a_phrase_without_words_is_an_error(trained, photo):
