@@ -35,6 +35,8 @@ def server(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("lab")
     notebooks = folder / "course" / "notebooks"
     shutil.copytree(COURSE / "notebooks", notebooks)
+    cut_behind(notebooks / "07_evaluation.ipynb", "partial(draw_threshold")
+    fewer(notebooks / "07_evaluation.ipynb", 400)
     cut_behind(notebooks / "09_looking_inside.ipynb", "TokenPicker(")
     (folder / "course" / "data").symlink_to(COURSE / "data")
     with socket.socket() as free:
@@ -78,6 +80,13 @@ def cut_behind(notebook: Path, text: str) -> None:
     document["cells"] = document["cells"][: there.index(True) + 1]
     del document["metadata"]["jupytext"]
     notebook.write_text(json.dumps(document), encoding="utf-8")
+
+
+def fewer(notebook: Path, count: int) -> None:
+    """Let a lesson read only the first expressions of val."""
+    text = notebook.read_text(encoding="utf-8")
+    assert text.count('\\"val\\")') == 1
+    notebook.write_text(text.replace('\\"val\\")', f'\\"val\\")[:{count}]'), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +143,12 @@ class Lesson:
             "() => [...document.querySelectorAll('.jp-OutputArea img')].map(image => image.src)"
         )
 
+    def told(self) -> list[str]:
+        """The text of every picture on the page, for those who cannot see it."""
+        return self.page.evaluate(
+            "() => [...document.querySelectorAll('.jp-OutputArea img')].map(image => image.alt)"
+        )
+
     def until_redrawn(self, before: list[str]) -> None:
         self.wait(
             """before => JSON.stringify([...document.querySelectorAll('.jp-OutputArea img')]
@@ -183,6 +198,18 @@ def test_01_leafs_through_another_data_set_and_another_split(browser, server):
     before = lesson.pictures()
     lesson.slide("index")
     lesson.until_redrawn(before)
+    assert not lesson.errors()
+
+
+@pytest.mark.slow
+def test_07_moves_a_threshold_over_probability_maps(browser, server):
+    lesson = Lesson(browser, server, "07_evaluation")
+    lesson.run_all()
+    before = lesson.pictures()
+    assert "cut at 0.50" in lesson.told()[-1]
+    lesson.slide("threshold")
+    lesson.until_redrawn(before)
+    assert "cut at 0.55" in lesson.told()[-1]
     assert not lesson.errors()
 
 

@@ -12,7 +12,10 @@ TEXTS = Path(__file__).parents[2] / "notebooks" / "text"
 MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "environ", ".cleanup()", ".index(")
 
 
-@pytest.fixture(params=["03_sfm", "04_hcam", "05_decoder_and_shnet"])
+PLAIN = ("03_sfm", "04_hcam", "05_decoder_and_shnet", "07_evaluation", "09_looking_inside")
+
+
+@pytest.fixture(params=PLAIN)
 def lesson(request) -> NotebookNode:
     return jupytext.read(TEXTS / f"{request.param}.py")
 
