@@ -144,9 +144,15 @@ class Lesson:
         )
 
     def told(self) -> list[str]:
-        """The text of every picture on the page, for those who cannot see it."""
-        return self.page.evaluate(
-            "() => [...document.querySelectorAll('.jp-OutputArea img')].map(image => image.alt)"
+        """The text of every picture in the notebook, for those who cannot see it."""
+        return json.loads(
+            self.page.evaluate(
+                """() => JSON.stringify([...window.jupyterapp.shell.currentWidget.content.widgets]
+                    .filter(cell => cell.model.type === 'code')
+                    .flatMap(cell => cell.model.outputs.toJSON())
+                    .filter(output => output.data && output.data['image/png'])
+                    .map(output => output.data['text/plain']))"""
+            )
         )
 
     def until_redrawn(self, before: list[str]) -> None:
