@@ -21,9 +21,9 @@
 #
 # In this lesson you will
 #
-# - see what referring segmentation is, on scenes in which everything is known;
-# - ask a trained SHNet with words of your own, and see where it is unsure;
-# - compare its answers with what was meant;
+# - ask a trained SHNet about photos, with words and a photo of your own;
+# - see RefShapes, the laboratory in which everything is known;
+# - ask a second SHNet about its scenes, and compare its answers with what was meant;
 # - check that everything the course needs is on your machine;
 # - find your way: in two hours, or lesson by lesson.
 
@@ -49,16 +49,58 @@ if not importlib.util.find_spec("shnet_lib"):
     runpy.run_path(str(setup), run_name="__main__")
 
 # %% [markdown]
-# ## A phrase and a picture, a mask
+# ## A photo and a phrase, a mask
 #
-# Given a picture and a phrase, *referring image segmentation* outlines what the phrase means. Ordinary segmentation gives every pixel one of a fixed list of classes. Here there is no list: another phrase has another answer in the same picture.
+# Given a photo and a phrase, *referring image segmentation* outlines what the phrase means:
+
+# %%
+from skimage import data
+
+from shnet_course.answer import draw_answers
+from shnet_course.pictures.base import show
+from shnet_lib import load_shnet
+
+of_photos = load_shnet("../data/weights/shnet_photos")
+photos = {
+    "cat": data.chelsea(),
+    "woman": data.astronaut(),
+    "motorcycle": data.stereo_motorcycle()[0],
+    "cup": data.coffee(),
+}
+show(draw_answers(of_photos, [(photos[name], name) for name in ("cat", "woman", "motorcycle")]))
+
+# %% [markdown]
+# What the network marks keeps its colours. Ordinary segmentation gives every pixel one of a fixed list of classes. Here there is no list: another phrase has another answer in the same photo.
 #
-# The course builds **SHNet**, a network for this task, from its parts: *Comprehensive Multi-Modal Interactions for Referring Image Segmentation* (Jain and Gandhi, Findings of ACL 2022). “The paper” is always this one; sections, equations, tables and figures are named by its numbers.
+# Type a phrase and press Enter, choose another photo, or name a file of your own, seen from the folder `notebooks`. The map on the right is the network's probability for each pixel. **Predict:** what will it mark if you ask for a “dog” where there is a cat?
+
+# %%
+from shnet_course.widgets import ask_photos
+
+ask_photos(of_photos, photos, phrase="cat")
+
+# %% [markdown]
+# It is often wrong. Its phrases were made by a program from the masks of a few hundred photos: kind, place, size, colour, relation ([docs/photos.md](../docs/photos.md) says how, and what such phrases cannot teach). Each network of the course comes with a card that says what made it, and what it reaches on pictures that it was not trained on:
+
+
+# %% tags=["nbval-check-output"]
+def print_card(trained):
+    for split, metrics in trained.card["metrics"].items():
+        overall, mean = metrics["overall_iou"], metrics["mean_iou"]
+        print(f"{split:6} overall IoU {overall:.3f}  mean IoU {mean:.3f}")
+
+
+print_card(of_photos)
+
+# %% [markdown]
+# 0 is useless and 1 is perfect; what the two measures are is seen below.
+#
+# The course builds **SHNet**, the network behind these answers, from its parts: *Comprehensive Multi-Modal Interactions for Referring Image Segmentation* (Jain and Gandhi, Findings of ACL 2022). “The paper” is always this one; sections, equations, tables and figures are named by its numbers.
 
 # %% [markdown]
 # ## The laboratory: RefShapes
 #
-# The photos of the data sets that the paper uses cannot be shipped with a course. So the course draws *scenes*, the data set **RefShapes**, with phrases of the same kinds. A scene has a second advantage: everything in it is known. What is meant is known to the pixel, and so is every other thing that could have been meant. So what a lesson claims about the network, it measures on hundreds of scenes.
+# Why was an answer wrong? Was the phrase ambiguous, a word unknown, the thing too small, or is there a fault in the network? On photos nobody can be sure. And the photos that the paper uses cannot be shipped with a course. So the course draws *scenes*, the data set **RefShapes**, with phrases of the same kinds. Everything in a scene is known: what is meant, to the pixel, and every other thing that could have been meant. So what a lesson claims about the network, it measures on hundreds of scenes.
 #
 # Below are the phrases of one scene, and then three of them. The blue outline is the right answer.
 
@@ -71,7 +113,7 @@ of_scene = {e.text: e for e in val if e.image_path == scenes[36]}
 list(of_scene)
 
 # %%
-from shnet_course.pictures.base import draw_expressions, show
+from shnet_course.pictures.base import draw_expressions
 
 phrases = ["orange thing with dots", "second thing from the right", "anywhere but the road"]
 three = [of_scene[phrase] for phrase in phrases]
@@ -83,17 +125,16 @@ show(draw_expressions(three, columns=3))
 # %% [markdown]
 # ## Ask it yourself
 #
-# The course ships a small SHNet that was trained on RefShapes. It has the parts of the paper's network, each of them smaller.
+# This small SHNet was trained on RefShapes. It has the parts of the paper's network, each of them smaller.
 
 # %% tags=["nbval-check-output"]
 from shnet_course.answer import describe_answer, draw_answer
-from shnet_lib import load_shnet
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.words[2:])}")
 
 # %% [markdown]
-# Type a phrase and press Enter; move the slider for another scene. What the network marks keeps its colours. The map on the right is its probability for each pixel. The first answer is a good one. **Predict:** will it find the “second thing from the right”? And what will it do with a word that it does not know?
+# Type a phrase and press Enter; move the slider for another scene. The first answer is a good one. **Predict:** will it find the “second thing from the right”? And what will it do with a word that it does not know?
 
 # %%
 from ipywidgets import IntSlider
@@ -124,11 +165,10 @@ masks = [predict(trained, e.photo(), e.text).mask for e in three]
 show(draw_predictions(three, masks, columns=3))
 
 # %% [markdown]
-# With the white heart, the second thing from the right, it marks a piece of the square behind it. How good is it over many phrases? Each shipped network comes with a card that says what made it, and what it reaches on scenes that it was not trained on. Lesson 01 says what the three sets are. Lesson 07 says what the two measures are, and why one number is not enough.
+# With the white heart, the second thing from the right, it marks a piece of the square behind it. How good is it over many phrases? Its card tells. Lesson 01 says what the three sets are. Lesson 07 says what the two measures are, and why one number is not enough.
 
 # %% tags=["nbval-check-output"]
-for split, metrics in trained.card["metrics"].items():
-    print(f"{split:6} overall IoU {metrics['overall_iou']:.3f}  mean IoU {metrics['mean_iou']:.3f}")
+print_card(trained)
 
 # %% [markdown]
 # ## Is everything there?
@@ -217,8 +257,8 @@ Markdown(progress_page(LESSONS))
 # %% [markdown]
 # ## What you have seen
 #
-# - Referring segmentation gives one picture another mask for each phrase.
-# - SHNet answered your words, marked those it never saw, and showed where it was unsure.
-# - An IoU said how well two outlines agree; the card says how well over many phrases.
+# - SHNet gave one photo another mask for each phrase, and showed where it was unsure.
+# - In RefShapes everything is known, so that claims can be measured.
+# - An IoU said how well two outlines agree; a card says how well over many phrases.
 # - The checks told you what is there and what to do about the rest.
 # - The lessons follow the paper's sections; go on with [01 · Data and words](01_data_and_words.ipynb), or take the path of two hours.

@@ -168,8 +168,8 @@ class Lesson:
         handle.focus()
         handle.press("ArrowRight")
 
-    def write(self, name: str, text: str) -> None:
-        field = self.page.locator(f".widget-text:has-text('{name}') input").first
+    def write(self, name: str, text: str, place: int = 0) -> None:
+        field = self.page.locator(f".widget-text:has-text('{name}') input").nth(place)
         field.fill(text)
         field.press("Enter")
 
@@ -178,18 +178,26 @@ class Lesson:
         menu.select_option(option)
 
 
-def test_00_answers_a_typed_phrase_and_another_scene(browser, server):
+def test_00_answers_on_photos_and_a_file_and_on_another_scene(browser, server):
     lesson = Lesson(browser, server, "00_start_here")
     lesson.run_all()
     before = lesson.pictures()
-    assert len(before) >= 3
-    lesson.write("phrase", "the sand")
+    assert len(before) >= 4
+    lesson.choose("photo", "woman")
+    lesson.until_redrawn(before)
+    before = lesson.pictures()
+    lesson.write("phrase", "woman", place=0)
+    lesson.until_redrawn(before)
+    lesson.write("or a file", "none.jpg")  # told under the controls, the picture stays
+    lesson.page.get_by_text("there is no image").wait_for(timeout=MINUTES)
+    before = lesson.pictures()
+    lesson.write("phrase", "the sand", place=1)
     lesson.until_redrawn(before)
     before = lesson.pictures()
     lesson.slide("scene")
     lesson.until_redrawn(before)
     assert not lesson.errors()
-    lesson.write("phrase", "!")  # no word in it: told under the controls, the picture stays
+    lesson.write("phrase", "!", place=1)  # no word in it: told, and the picture stays
     lesson.page.get_by_text("holds no word").wait_for(timeout=MINUTES)
 
 
