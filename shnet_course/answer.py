@@ -1,26 +1,59 @@
 """Ask a trained network: the picture of one answer, and the same in words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from shnet_course.pictures.base import draw_mask
+from shnet_course.pictures.base import draw_mask, grid_of
 from shnet_lib.prediction import Prediction, predict, read_photo
 from shnet_lib.training.checkpoint import TrainedSHNet
 
+Photo = Path | str | Image.Image | np.ndarray  # whatever `predict` reads
+LONGEST_SIDE = 800  # pixels: more are not seen in a notebook, and take time to draw
 
-def draw_answer(trained: TrainedSHNet, photo: Path | str | Image.Image, phrase: str) -> Figure:
+
+def draw_answers(trained: TrainedSHNet, asked: Sequence[tuple[Photo, str]]) -> Figure:
+    """What the network marks for each pair of a photo and a phrase, side by side.
+
+    Raises:
+        PredictionError: a phrase holds no word, or a photo cannot be read.
+    """
+    figure, axes = grid_of(len(asked), len(asked), cell=9 / len(asked))
+    told = []
+    for ax, (photo, phrase) in zip(axes, asked, strict=True):
+        photo = for_the_screen(photo)
+        mask = predict(trained, photo, phrase).mask
+        draw_mask(ax, np.asarray(photo), f"“{phrase}”", predicted=mask)
+        told.append(f"“{phrase}” marks {mask.mean():.0%}")
+    figure.set_label(f"Photos, and what is marked in each: {', '.join(told)}.")
+    return figure
+
+
+def for_the_screen(photo: Photo) -> Image.Image:
+    """A photo as people see it, at most `LONGEST_SIDE` wide and high.
+
+    Raises:
+        PredictionError: it cannot be read.
+    """
+    shown = read_photo(photo)
+    shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return shown
+
+
+def draw_answer(trained: TrainedSHNet, photo: Photo, phrase: str) -> Figure:
     """The mask that a phrase gets on a photo, and how sure the network is of each pixel.
 
     Raises:
         PredictionError: the phrase holds no word, or the photo cannot be read.
     """
+    photo = for_the_screen(photo)
     prediction = predict(trained, photo, phrase)
     figure = Figure(figsize=(8, 4), layout="constrained", dpi=100)
     left, right = figure.subplots(1, 2)
-    draw_mask(left, np.asarray(read_photo(photo)), f"“{phrase}”", predicted=prediction.mask)
+    draw_mask(left, np.asarray(photo), f"“{phrase}”", predicted=prediction.mask)
     shown = right.imshow(prediction.probability, vmin=0, vmax=1, cmap="cividis")
     right.set_title("probability of each pixel", fontsize=10)
     right.set_axis_off()
@@ -30,9 +63,9 @@ def draw_answer(trained: TrainedSHNet, photo: Path | str | Image.Image, phrase: 
     return figure
 
 
-def describe_answer(trained: TrainedSHNet, photo: Path | str | Image.Image, phrase: str) -> str:
+def describe_answer(trained: TrainedSHNet, photo: Photo, phrase: str) -> str:
     """What `draw_answer` shows, in a sentence. Raises as it does."""
-    prediction = predict(trained, photo, phrase)
+    prediction = predict(trained, for_the_screen(photo), phrase)
     share = prediction.mask.mean()
     where = "nowhere"
     if prediction.mask.any():
@@ -40,7 +73,7 @@ def describe_answer(trained: TrainedSHNet, photo: Path | str | Image.Image, phra
         height, width = prediction.mask.shape
         left, top = (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height
         where = f"around {left:.0%} from the left and {top:.0%} from the top"
-    sentence = f"“{phrase}” marks {share:.1%} of the photo, {where}."
+    sentence = f"“{phrase}” marks {share:.1%} of the picture, {where}."
     return " ".join([sentence, _unknown(prediction)]).strip()
 
 

@@ -15,9 +15,11 @@ from IPython.display import display
 from ipywidgets.widgets.interaction import interactive
 from matplotlib.figure import Figure
 
+from shnet_course.answer import Photo, describe_answer, draw_answer
 from shnet_course.pictures.base import live_picture
 from shnet_course.pictures.lesson_01 import count_examples, describe_example, draw_example
 from shnet_lib.data import splits_of
+from shnet_lib.training.checkpoint import TrainedSHNet
 
 
 def explore(
@@ -89,6 +91,28 @@ def _control(name: str, given: Any) -> ipywidgets.Widget:
     if widget.has_trait("continuous_update"):
         widget.continuous_update = False
     return widget
+
+
+def ask_photos(trained: TrainedSHNet, photos: Mapping[str, Photo], phrase: str) -> None:
+    """Ask about one of some photos, or about a file: a dropdown, and two fields to type into.
+
+    Args:
+        photos: name -> photo; the first one is shown first.
+        phrase: asked at first.
+
+    Raises:
+        PredictionError: the phrase holds no word, or the first photo cannot be read. Later, also
+            of a file that is not there, it is told under the controls.
+    """
+
+    def draw(photo: str, file: str, phrase: str) -> Figure:
+        return draw_answer(trained, file.strip() or photos[photo], phrase)
+
+    def describe(photo: str, file: str, phrase: str) -> str:
+        return describe_answer(trained, file.strip() or photos[photo], phrase)
+
+    file = ipywidgets.Text(description="or a file", placeholder="photo.jpg, /home/me/photo.jpg")
+    explore(draw, describe, photo=list(photos), file=file, phrase=phrase)
 
 
 def browse(data_sets: Mapping[str, Path], split: str, index: int = 0) -> None:

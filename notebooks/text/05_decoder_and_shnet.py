@@ -226,7 +226,7 @@ print(tuple(context.shape), "->", tuple(upsample(context).shape))
 #
 # ## The loss, on logits
 #
-# Section 3.4 names the *pixel-level binary cross-entropy* between the mask $S$ and the truth $Y$. Written with the logit $z$ of a pixel and its truth $y$:
+# Section 3.4 names the *pixel-level binary cross-entropy* between the mask $S$ (`mask_logits`) and the truth $Y$ (`target`). Written with the logit $z$ of a pixel and its truth $y$:
 #
 # $$\mathrm{BCE}(z, y) = -\,y \log \sigma(z) - (1 - y) \log(1 - \sigma(z)), \qquad \frac{\partial\, \mathrm{BCE}}{\partial z} = \sigma(z) - y$$
 #

@@ -36,8 +36,7 @@
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-opener = draw_architecture(lit={"mask"})
-show(opener, alt="The network as boxes from photo and phrase to the mask. Only the mask is lit.")
+show(draw_architecture(lit={"mask"}))
 
 # %% [markdown]
 # ## Two ways to sum up
@@ -98,6 +97,8 @@ for name, predictions in {"A": A, "B": B}.items():
     print(f"{overall_iou(i, u):.2f} and {mean_iou(i, u):.2f}")
 
 # %% [markdown]
+# **Now you:** [Overall IoU, Mean IoU](../exercises/07_evaluation_ex.ipynb).
+#
 # ## Precision@X, and a mask on the line
 #
 # Precision@X is the share of expressions whose IoU is *greater than* X (section 4.1). Much of the field's code counts *greater or equal*. B's first mask has an IoU of exactly 0.5:
@@ -110,6 +111,8 @@ print("greater than 0.5:  ", round(precision_at(i, u, 0.5), 2))
 print("greater or equal:  ", round((ious(i, u) >= 0.5).double().mean().item(), 2))
 
 # %% [markdown]
+# **Now you:** [Precision@X](../exercises/07_evaluation_ex.ipynb).
+#
 # ## Nothing meant, nothing marked
 #
 # If both masks are empty, $I / U$ is $0 / 0$. One such expression among four, and the plain mean is not a number. Some codes count such an expression as 0, some as 1. Four expressions, three of them perfect:
@@ -125,7 +128,7 @@ print("library  ", mean_iou(i, u))
 #
 # ## A trained network
 #
-# The network of the other lessons has an overall IoU of 0.92 on RefShapes. No method of Table 1 comes near that on real photos. So we evaluate a weaker network here, with 4,000 steps of training and about 0.65. The validation split has 1,504 expressions on 250 generated scenes. `collect_answers` runs the network once and keeps the logits; the rest of the lesson measures them again and again.
+# The network of the other lessons has an overall IoU of 0.92 on RefShapes. No method of Table 1 comes near that. So we evaluate a weaker network here, after 4,000 steps, with about 0.65. The validation split has 1,504 expressions on 250 generated scenes. `collect_answers` runs the network once and keeps the logits; the rest of the lesson measures them again and again.
 
 # %%
 from pathlib import Path
@@ -188,6 +191,8 @@ print(len(evaluation.rows), "rows, each expression once, and the same overall Io
 print(f"{1000 * seconds / len(val):.1f} ms per expression")
 
 # %% [markdown]
+# **Now you:** [Every expression once](../exercises/07_evaluation_ex.ipynb).
+#
 # ### Evaluation as engineering
 #
 # A saved network is measured on any split by one command, in a terminal:
@@ -219,7 +224,7 @@ for name, measure in {"overall IoU": overall_iou, "mean IoU": mean_iou}.items():
     print(f"best {name} {best:.3f}, at threshold {threshold:.2f}; at 0.50 it is {at_half:.3f}")
 
 # %% [markdown]
-# Both gain, and mean IoU gains more: this network is too careful, and small faint things come back. A threshold is a setting like any other: choose it on the validation split or not at all. Look at single answers while you move it:
+# Both gain, and mean IoU gains more: this network is too careful, and small faint things come back. A threshold is a setting like any other: choose it on the validation split. Move it, and watch maps, masks and measures:
 
 # %%
 from functools import partial

@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Such pictures are good practice, but somebody chose them. Do they show the rule?
+# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Somebody chose these pictures. Do they show the rule?
 #
 # RefShapes stores what is where, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
 
@@ -38,8 +38,7 @@
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-opener = draw_architecture({"sfm", "hcam"})
-show(opener, alt="The whole network as boxes; SFM, section 3.2, and HCAM, section 3.3, are lit.")
+show(draw_architecture({"sfm", "hcam"}))
 
 # %% [markdown]
 # ## One look
@@ -79,7 +78,7 @@ show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 # %% [markdown]
 # All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”.
 #
-# Now look for yourself. Click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, the bars what it takes from the words. Compare the first layer with the last one.
+# Now click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, the bars what it takes from the words. Compare the first layer with the last one.
 
 # %%
 from shnet_course.pictures.lesson_09 import draw_look
@@ -95,6 +94,8 @@ picker = TokenPicker(scene, look.grid, look.words, value=look.pixels + 1)
 explore(ask, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
 
 # %% [markdown]
+# **Now you:** [Where each word looks](../exercises/09_looking_inside_ex.ipynb).
+#
 # ## One scene, many phrases
 #
 # Figure 6 holds the photo fixed and varies the phrase. A network that looks for the most striking thing would always mark the same. Blue outlines what was meant, orange what was marked.
@@ -221,6 +222,8 @@ show(draw_intervals(more, 0, "lift on the meant thing minus lift on others of it
 
 # %% [markdown]
 # All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region at all, and it too looks at the thing. So most of the look does not belong to the word. The answer is seen through every word.
+#
+# **Now you:** [A claim needs a control](../exercises/09_looking_inside_ex.ipynb).
 
 # %% [markdown]
 # ## Measure 2: the same thing, meant or not
@@ -299,7 +302,7 @@ for name in families:
     print(f"{name:9}", *(f"{(each[family == name] > 0.5).mean():10.0%}" for each in iou.values()))
 
 # %% [markdown]
-# And how well does each one outline the things that all three find? The mean IoU minus SHNet's:
+# How well does each outline the things that all three find? The mean IoU minus SHNet's:
 
 # %%
 by_all = np.all([each > 0.5 for each in iou.values()], axis=0)
@@ -428,7 +431,7 @@ show(draw_losses(by_family, "mean IoU lost, with its 95 % interval"))
 #
 # ## How answers go wrong
 #
-# Figure 4 shows right answers beside a baseline's, and the paper's failures are in a supplement. Ours can be sorted without looking, because all masks of the scene are known. An answer is *right* from an IoU of 0.7 on. If not, it is another thing, several things, a poor outline, nothing, or something in between.
+# Figure 4 shows right answers beside a baseline's, and the paper's failures are in a supplement. Ours can be sorted, because all masks are known. An answer is *right* from an IoU of 0.7 on. If not, it is another thing, several, a poor outline, nothing, or in between.
 
 # %%
 from shnet_course.measure.failures import count_kinds
@@ -438,7 +441,7 @@ table = count_kinds(answers)
 show(draw_kinds(table))
 
 # %% [markdown]
-# The network fails rarely, and mostly on phrases that count. These are the first six wrong answers of the split:
+# The network fails rarely, and mostly on phrases that count. **Now you:** [The failing family, What kind of failure?](../exercises/09_looking_inside_ex.ipynb). The first six wrong answers of the split:
 
 # %%
 show(draw_answers([found for found in answers if found.kind != "right"][:6]))
@@ -481,4 +484,4 @@ show(draw_answers([found for found in answers if found.kind != "right"][:6]))
 #
 # Practise: [the exercises of this lesson](../exercises/09_looking_inside_ex.ipynb).
 #
-# Next is the run itself: [10 · Train and evaluate](10_train_unc.ipynb).
+# Next: [10 · Train and evaluate](10_train_unc.ipynb). What other networks changed: [after SHNet](../docs/after_shnet.md).

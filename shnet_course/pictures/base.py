@@ -116,8 +116,8 @@ def draw_expressions(expressions: Sequence[Expression], columns: int = 4) -> Fig
     figure, axes = grid_of(len(expressions), columns)
     for ax, expression in zip(axes, expressions, strict=True):
         draw_mask(ax, photo_of(expression), f"“{expression.text}”", target=expression.mask())
-    told = "; ".join(expression.text for expression in expressions)
-    figure.set_label(f"What each phrase refers to, outlined in its picture: {told}.")
+    phrases = ", ".join(f"“{expression.text}”" for expression in expressions)
+    figure.set_label(f"Pictures, each with what its phrase means outlined: {phrases}.")
     return figure
 
 
@@ -129,11 +129,10 @@ def draw_predictions(
     told = []
     for ax, expression, mask in zip(axes, expressions, masks, strict=True):
         target = expression.mask()
-        score = iou_of(mask, target)
-        title = f"“{expression.text}”\nIoU {score:.2f}"
-        draw_mask(ax, photo_of(expression), title, target, mask)
-        told.append(f"{expression.text}, IoU {score:.2f}")
-    figure.set_label(f"Answers beside what was meant: {'; '.join(told)}.")
+        iou = f"IoU {iou_of(mask, target):.2f}"
+        draw_mask(ax, photo_of(expression), f"“{expression.text}”\n{iou}", target, mask)
+        told.append(f"“{expression.text}” {iou}")
+    figure.set_label(f"What the model marks, and what was meant: {', '.join(told)}.")
     return figure
 
 

@@ -74,23 +74,41 @@ def draw_agreement(
 def draw_threshold(
     answers: Answers, swept: Sweep, threshold: float, shown: Sequence[int] = (0, 1, 2)
 ) -> Figure:
-    """Some answers cut at a threshold, and where it stands on the curves of all of them."""
-    figure = Figure(figsize=(10, 6.4), layout="constrained", dpi=100)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.1, 1])
-    axes = [*upper.subplots(1, len(shown)), lower.subplots()]
+    """Probability maps cut at a threshold, and where it stands on the curves of all answers."""
+    figure = Figure(figsize=(10, 4.4), layout="constrained", dpi=110)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.35, 1])
+    maps, masks = left.subplots(2, len(shown))
     told = []
-    for ax, index in zip(axes[:-1], shown, strict=True):
+    for above, below, index in zip(maps, masks, shown, strict=True):
         expression, target = answers.expressions[index], answers.targets[index].numpy()
         probability = probability_at(answers.mask_logits[index][None], target.shape)[0].numpy()
         mask = probability > threshold
-        title = f"“{expression.text}”\nIoU {iou_of(mask, target):.2f}"
-        draw_mask(ax, photo_of(expression), title, target, mask)
-        ax.set_title(title, fontsize=12)
-        told.append(f"“{expression.text}” IoU {iou_of(mask, target):.2f}")
-    _curves(axes[-1], swept)
-    axes[-1].axvline(threshold, color="black", linewidth=1.5)
-    axes[-1].set_title(f"threshold {threshold:.2f}", fontsize=12)
-    figure.set_label(f"Answers cut at the threshold {threshold:.2f}: {', '.join(told)}.")
+        drawn = above.imshow(probability, vmin=0, vmax=1, cmap="cividis")
+        if mask.any() and not mask.all():
+            above.contour(probability, levels=[threshold], colors=PREDICTED, linewidths=2)
+        above.set_title(f"“{expression.text}”", fontsize=10, wrap=True)
+        above.set_axis_off()
+        told.append(f"IoU {iou_of(mask, target):.2f}")
+        draw_mask(below, photo_of(expression), told[-1], target, mask)
+    left.colorbar(drawn, ax=maps, shrink=0.8, label="probability")
+
+    curves = right.subplots()
+    _curves(curves, swept)
+    told_of_all = []
+    lines = list(curves.lines)
+    for line in lines:
+        value = np.interp(threshold, swept.thresholds, line.get_ydata())
+        curves.plot(threshold, value, "o", color=line.get_color(), markersize=8)
+        told_of_all.append(f"{line.get_label()} {value:.3f}")
+    curves.axvline(threshold, color="black", linewidth=1.5)
+    curves.set_title(
+        f"threshold {threshold:.2f}, all {len(answers.targets):,} answers", fontsize=11
+    )
+    curves.legend(lines, told_of_all, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    figure.set_label(
+        f"Three probability maps cut at {threshold:.2f}, and the masks: {', '.join(told)}. "
+        f"All answers: {', '.join(told_of_all)}."
+    )
     return figure
 
 

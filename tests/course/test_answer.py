@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shnet_course.answer import describe_answer, draw_answer
+from shnet_course import widgets
+from shnet_course.answer import LONGEST_SIDE, describe_answer, draw_answer, draw_answers
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.prediction import PredictionError, predict
 from shnet_lib.training.checkpoint import TrainedSHNet
@@ -58,12 +59,48 @@ def test_words_it_never_saw_are_told_in_the_picture_and_in_the_text(trained, pho
 
 def test_the_text_says_how_much_and_where(trained, photo):
     assert describe_answer(trained, photo, "cup") == (
-        "“cup” marks 25.0% of the photo, around 25% from the left and 25% from the top."
+        "“cup” marks 25.0% of the picture, around 25% from the left and 25% from the top."
     )
     trained.network.forward = lambda batch: torch.full((1, 32, 32), -9.0)
-    assert "marks 0.0% of the photo, nowhere." in describe_answer(trained, photo, "cup")
+    assert "marks 0.0% of the picture, nowhere." in describe_answer(trained, photo, "cup")
 
 
 def test_a_phrase_without_words_is_an_error(trained, photo):
     with pytest.raises(PredictionError, match="holds no word"):
         draw_answer(trained, photo, " !")
+
+
+def test_answers_stand_side_by_side_each_under_its_phrase(trained, photo):
+    figure = draw_answers(trained, [(photo, "left cup"), (np.asarray(photo), "cup")])
+    assert [ax.get_title() for ax in figure.axes] == ["“left cup”", "“cup”"]
+    assert figure.get_label().endswith("“left cup” marks 25%, “cup” marks 25%.")
+    for ax in figure.axes:
+        picture = np.asarray(ax.images[0].get_array())
+        assert np.array_equal(picture[:16, :32], np.asarray(photo)[:16, :32])  # the marked quarter
+
+
+def test_a_large_photo_is_drawn_no_larger_than_is_seen(trained):
+    large = Image.new("RGB", (4 * LONGEST_SIDE, 2 * LONGEST_SIDE), "gray")
+    (picture,) = draw_answer(trained, large, "cup").axes[0].images
+    assert picture.get_array().shape == (LONGEST_SIDE // 2, LONGEST_SIDE, 3)
+    assert large.size == (4 * LONGEST_SIDE, 2 * LONGEST_SIDE)  # the caller's is left alone
+
+
+def test_a_file_of_ones_own_goes_before_the_chosen_photo(trained, photo, tmp_path, monkeypatch):
+    explored = {}
+    monkeypatch.setattr(
+        widgets, "explore", lambda *args, **controls: explored.update(controls, args=args)
+    )
+    photo.crop((0, 0, 20, 32)).save(tmp_path / "own.png")
+    widgets.ask_photos(trained, {"a cup": photo, "a mug": np.asarray(photo)[:16]}, "cup")
+    draw, describe = explored["args"]
+    assert explored["photo"] == ["a cup", "a mug"] and explored["phrase"] == "cup"
+
+    def shape(*values: str) -> tuple[int, ...]:
+        return draw(*values).axes[0].images[0].get_array().shape
+
+    assert shape("a cup", "", "cup") == (32, 64, 3) and shape("a mug", "", "cup") == (16, 64, 3)
+    assert shape("a cup", f" {tmp_path / 'own.png'} ", "cup") == (32, 20, 3)
+    assert "marks 25.0%" in describe("a mug", "", "cup")
+    with pytest.raises(PredictionError, match="there is no image .*none.jpg"):
+        draw("a cup", "none.jpg", "cup")

@@ -64,17 +64,24 @@ def test_agreement_is_told_as_intersection_over_union():
     assert [ax.get_ylabel() for ax in figure.axes] == ["A", "B"]
 
 
-def test_the_threshold_cuts_the_answers_and_stands_on_the_curves(answers):
-    swept = sweep(answers, (0.25, 0.5, 0.75))
-    titles = {}
-    for threshold in (0.5, 0.9):
-        *pictures, curves = draw_threshold(answers, swept, threshold).axes
-        assert len(pictures) == 3
-        titles[threshold] = pictures[0].get_title()
-        assert curves.lines[0].get_ydata().tolist() == swept.measure(overall_iou)
-        assert curves.lines[-1].get_xdata()[0] == threshold
+@pytest.mark.parametrize("threshold, iou", [(0.5, 1), (0.9, 0.5)])
+def test_the_threshold_cuts_the_maps_and_stands_on_the_curves(answers, threshold, iou):
     # sigmoid(linspace(-4, 4, 16)) > 0.9 from column 12 on: 4 of the 8 columns that are true
-    assert titles == {0.5: "“right half”\nIoU 1.00", 0.9: "“right half”\nIoU 0.50"}
+    swept = sweep(answers, (0.25, 0.5, 0.75, 0.9))
+    figure = draw_threshold(answers, swept, threshold)
+    (*pictures, curves), told = figure.axes, figure.get_label()
+    pictures = [ax for ax in pictures if ax.get_title()]  # without the colour bar
+    assert [ax.get_title() for ax in pictures] == 3 * ["“right half”"] + 3 * [f"IoU {iou:.2f}"]
+    assert curves.lines[0].get_ydata().tolist() == swept.measure(overall_iou)
+    dot = curves.lines[3]  # behind the three curves
+    assert dot.get_xydata().tolist() == [[threshold, pytest.approx(iou)]]
+    legend = [text.get_text() for text in curves.get_legend().get_texts()]
+    assert legend[0] == f"overall IoU {iou:.3f}" and all(text in told for text in legend)
+
+
+def test_a_threshold_that_nothing_passes_draws_empty_masks(answers):
+    figure = draw_threshold(answers, sweep(answers, (0.5, 0.99)), 0.99)
+    assert "the masks: IoU 0.00, IoU 0.00, IoU 0.00" in figure.get_label()
 
 
 def test_the_sweep_has_three_measures_and_its_marks(answers):

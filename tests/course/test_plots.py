@@ -166,6 +166,7 @@ def test_each_expression_has_its_text_and_its_outline(expression: Expression) ->
     shown = figure.axes[:3]
     assert [ax.get_title() for ax in shown] == ["“left cup”"] * 3
     assert all(len(outlines(ax)) == 2 for ax in shown)
+    assert figure.get_label().endswith("outlined: “left cup”, “left cup”, “left cup”.")
 
 
 def test_a_prediction_has_its_iou_its_mask_and_both_outlines(expression: Expression) -> None:
@@ -174,6 +175,7 @@ def test_a_prediction_has_its_iou_its_mask_and_both_outlines(expression: Express
     figure = draw_predictions([expression] * 3, [shifted, nothing, rectangle()], columns=3)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [f"“left cup”\nIoU {iou}" for iou in ("0.67", "0.00", "1.00")]
+    assert "“left cup” IoU 0.67, “left cup” IoU 0.00" in figure.get_label()
     photo = photo_of(expression)
     for ax, mask in zip(figure.axes, (shifted, nothing, rectangle()), strict=True):
         assert len(outlines(ax)) == (4 if mask.any() else 2)  # each with a white edge

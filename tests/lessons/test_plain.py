@@ -17,6 +17,8 @@ LESSONS = (
     "05_decoder_and_shnet",
     "06_training",
     "06b_training_on_a_gpu",
+    "07_evaluation",
+    "09_looking_inside",
 )
 MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "os.environ", ".cleanup()", ".index(")
 
