@@ -262,7 +262,7 @@ scenes = {"train": first_scenes(1500), "val": val[:300]}
 trained = fit(long, scenes, runs / "long", on_evaluation=live_curves())
 for row in trained.history[1::2]:
     print(
-        f"step {row['step']:4}: loss {row['loss']:.3f}, IoU {row['iou']:.2f} in training, "
+        f"step {row['step']:4}: loss {row['loss']:.3f}, IoU {row['iou']:.2f} on training batches, "
         f"{row['val_overall_iou']:.2f} on validation"
     )
 
