@@ -262,7 +262,7 @@ scenes = {"train": first_scenes(1500), "val": val[:300]}
 trained = fit(long, scenes, runs / "long", on_evaluation=live_curves())
 for row in trained.history[1::2]:
     print(
-        f"step {row['step']:4}: loss {row['loss']:.3f}, IoU {row['iou']:.2f} in training, "
+        f"step {row['step']:4}: loss {row['loss']:.3f}, IoU {row['iou']:.2f} on training batches, "
         f"{row['val_overall_iou']:.2f} on validation"
     )
 
@@ -293,9 +293,9 @@ steps = replay.steps.tolist()
 explore(partial(draw_replay, replay), step=SelectionSlider(options=steps, value=steps[-1]))
 
 # %% [markdown]
-# The controls appear where this notebook runs. For “grass” the network first marks some of everything: at step 400 half of the scene, sky and things included. At 600 most of it is meadow, at 800 the mask is too large again. The heart stays below a probability of 0.5 until step 600; later steps lose it and find it again.
+# The controls appear where this notebook runs. For “grass” the network first marks some of everything: at step 400 half of the scene, sky and things included. From 500 on it is mostly meadow. The heart stays below a probability of 0.5 until step 600, is lost at 700, and stays found from 800 on.
 #
-# Attention and gate are no pointers: at step 800 “heart” takes most from the edge of the scene. The channel was chosen for opening most in what is meant at the last step kept. Lessons 04 and 09 measure both over many scenes.
+# Attention and gate are no pointers: at step 1,000 “heart” takes most from the edge of the scene. The channel was chosen for opening most in what is meant at the last step kept. Lessons 04 and 09 measure both over many scenes.
 #
 # ## Small batches add up
 #
