@@ -96,7 +96,7 @@ def nobody_looks(monkeypatch):
 
 # Two of the planted mistakes step the schedule first, one is for a GPU alone: torch says so.
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
-@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda':UserWarning")
+@pytest.mark.filterwarnings("ignore:CUDA is not available or torch_xla:UserWarning")
 @pytest.mark.parametrize(("name", "answer", "said", "seeds"), in_two_tiers(MISTAKES + UNNAMED))
 def test_a_mistake_is_rejected_whatever_the_inputs(name, answer, said, seeds):
     """Those that are planted, and those that a check knows and no planted one makes."""
