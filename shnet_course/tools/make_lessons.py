@@ -103,6 +103,7 @@ def make(text: Path) -> Path:
     target = text.parent.parent / f"{text.stem}.ipynb"
     notebook = execute(read_text(text), target.parent)
     nbformat.write(notebook, target)
+    text.touch()  # the older of a pair may differ in no blank line, or JupyterLab opens neither
     return target
 
 
