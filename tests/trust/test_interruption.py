@@ -192,8 +192,6 @@ import os, signal, torch
 from shnet_lib.training.config import configure, parse_settings
 from shnet_lib.training.fit import fit
 from shnet_lib.training.run import read_splits
-
-COURSE = Path(__file__).parents[2]
 torch.set_num_threads(1)
 config = configure("smoke", **parse_settings({settings!r}))
 expressions = read_splits(config, {data!r})
