@@ -91,7 +91,7 @@ $(BIN)/python:
 	@echo "The environment $(VENV) is made with $(PYTHON), $$($(PYTHON) --version)."
 	$(PYTHON) -m venv $(VENV)
 
-# uv installs in half a minute what takes pip three; pip does it where uv cannot. Compiled once here,
+# uv installs in less than a minute what takes pip three; pip does it where uv cannot. Compiled once here,
 # the packages are not compiled again by every process where Python may write nothing beside them.
 $(BIN)/uv: | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
