@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 COURSE = Path(__file__).parents[2]
@@ -68,7 +69,12 @@ def server(tmp_path_factory) -> Iterator[str]:
                 time.sleep(0.5)
         yield address
     finally:
+        lab = psutil.Process(process.pid)
+        processes = [lab, *lab.children(recursive=True)]  # its kernels are in sessions of their own
         process.terminate()
+        _, left = psutil.wait_procs(processes, timeout=30)
+        for each in left:  # a kernel that still computes keeps the server from ending
+            each.kill()
         process.wait(30)
 
 
