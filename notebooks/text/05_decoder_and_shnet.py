@@ -209,7 +209,7 @@ from shnet_lib.model.decoder import UpsamplingConvolution
 
 def upsample_by_hand(module, context):
     """(B, C, H, W) -> logits (B, 1, 4H, 4W)."""
-    for i, (conv, norm, relu, _dropout) in enumerate(module.steps):
+    for i, (conv, norm, _dropout, relu) in enumerate(module.steps):
         context = relu(norm(F.conv2d(context, conv.weight, conv.bias, padding=1)))
         if i < 2:  # the map doubles behind the first two
             context = F.interpolate(context, scale_factor=2, mode="bilinear", align_corners=True)

@@ -141,7 +141,7 @@ def learn_by_heart(network, batch, steps=50, learning_rate=1e-3):
 #
 # One number helps to read any loss. Suppose that a network knew *only* which share $p$ of the pixels is meant, and said $p$ everywhere. Its loss would be the entropy of $p$. **Predict:** will the loss of the network without phrases stay there?
 
-# %% tags=["nbval-check-output"]
+# %%
 from math import log
 
 from shnet_course.pictures.lesson_06 import draw_runs
