@@ -232,7 +232,7 @@ def fit_by_hand(network, batches, steps, learning_rate, power=0.7):
 # %% [markdown]
 # The batches come from a sampler. It draws scenes and takes some expressions of each, shuffled by a seed. The library's `fit` is the same loop, with what a long run needs besides: devices, checkpoints, evaluation. Are its losses exactly ours? **Now you:** [One training step](../exercises/06_training_ex.ipynb).
 
-# %% tags=["nbval-check-output"]
+# %%
 from torch.utils.data import DataLoader
 
 from shnet_course.paths import scratch_folder
@@ -457,7 +457,7 @@ print("with the old statistics it is as good as ours:", back)
 #
 # At each evaluation `fit` saves what the next step needs: weights, AdamW's two means, the step, and the state of the random numbers. Here are a run of 12 steps, and one that loses power after step 6. **Now you:** [Stop and go on](../exercises/06_training_ex.ipynb).
 
-# %% tags=["nbval-check-output"]
+# %%
 settings = replace(config, steps=12, batch_size=8, evaluate_every=3)
 uninterrupted = fit(settings, data, runs / "uninterrupted")
 
