@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from shnet_course.checks.core import CheckFailed, Exercise, add
 from shnet_course.checks.lesson_06 import Batch, CountingSGD, SmallNetwork, network_and_batches
+from shnet_course.measure.training import ASIDE
 
 LESSON = "06b_training_on_a_gpu"
 
@@ -316,7 +317,6 @@ add(
 # --- a batch for a card ---------------------------------------------------------------------------
 
 GIB = 1024  # MiB
-ASIDE = 1.0  # GiB of a card for CUDA itself, as in the lesson
 Peaks = dict[int, float]  # expressions -> MiB at the fullest moment of a step
 Setting = tuple[int, bool] | None  # accumulate, recompute
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from shnet_lib.model.decoder import ConvolveDoubled
+from shnet_lib.model.sfm import EncoderLayer
 from shnet_lib.model.shnet import SHNet
 
 AT_ONCE = 8  # expressions
@@ -26,13 +27,13 @@ def recompute_activations(network: SHNet) -> None:
     than one of these has its activations back. The decoder's doubled convolutions take a few
     expressions at a time.
     """
-    blocks = [] if network.sfm is None else [network.sfm, *network.sfm.blocks]
-    layers = [layer for block in blocks[1:] for layer in getattr(block, "layers", [])]
-    steps = list(network.upsample.steps)
-    for step in steps:
-        if isinstance(step[0], ConvolveDoubled):
-            step[0].at_once = AT_ONCE
-    for part in (*network.projections, *blocks[:1], *layers, network.fusion, network.aspp, *steps):
+    sfm = [] if network.sfm is None else [network.sfm]
+    layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
+    decoder = (network.aspp, *network.upsample.steps)
+    for module in network.modules():
+        if isinstance(module, ConvolveDoubled):
+            module.at_once = AT_ONCE
+    for part in (*network.projections, *sfm, *layers, network.fusion, *decoder):
         part.forward = partial(
             checkpoint,
             part.forward,

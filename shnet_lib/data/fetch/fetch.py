@@ -122,9 +122,7 @@ class Fetch:
                 if not self.verify or self.sources == NOTHING:
                     raise
                 wrong = names
-        if self.sources == NOTHING:
-            reason = "missing, or not as it was fetched. Run this again without --no-download"
-            raise FetchError(f"{(self.data / wrong[0]).absolute()}: {reason}.")
+        self._require_web_for(self.data / wrong[0])
         addresses = self.sources.annotations_of(folder)
         archive = self._archive(f"{folder}.zip", addresses, ANNOTATIONS_LIMIT)
         for name in wrong:
@@ -168,9 +166,7 @@ class Fetch:
         name = f"{COCO_VAL}/instances.json"
         whole = self.downloads / "instances_val2017.json"
         if not self._is_good(f"downloads/{whole.name}"):
-            if self.sources == NOTHING:
-                reason = "missing, or not as it was fetched. Run this again without --no-download"
-                raise FetchError(f"{whole.absolute()}: {reason}.")
+            self._require_web_for(whole)
             archive = self._archive(COCO_ZIP, self.sources.coco, ANNOTATIONS_LIMIT)
             unpack(archive, {f"annotations/{whole.name}": whole}, ANNOTATIONS_LIMIT)
             self._note(f"downloads/{whole.name}")
@@ -208,6 +204,12 @@ class Fetch:
             self._note(GLOVE_TEXT, glove_words=asked)
             text = f"{found:,} of {len(words):,} words have a vector; name this file with glove=..."
             self.report.add("glove", f"{GLOVE_TEXT}: {text}")
+
+    def _require_web_for(self, path: Path) -> None:
+        """Raise FetchError where nothing may be downloaded."""
+        if self.sources == NOTHING:
+            reason = "missing, or not as it was fetched. Run this again without --no-download"
+            raise FetchError(f"{path.absolute()}: {reason}.")
 
     def _archive(self, name: str, addresses: Sequence[str], limit: int) -> Path:
         """The zip in downloads/: the one that lies there if it is whole, else from the web."""
