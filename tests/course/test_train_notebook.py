@@ -39,8 +39,8 @@ report = json.dumps({"val": 0.5, "data": data}, indent=1)
 (Path(run_folder) / "metrics.json").write_text(report)
 """
 WAIT = """\
-print("waiting", flush=True)
-try:
+try:  # before the print: the interrupt may come while it still flushes
+    print("waiting", flush=True)
     time.sleep(100)
 finally:
     print("left", flush=True)
