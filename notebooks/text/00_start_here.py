@@ -204,6 +204,7 @@ show(draw_architecture(lit=BOXES))
 # | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 |
 # | [09 · Looking inside](09_looking_inside.ipynb) | what attends to what, measured | 4.5 |
 # | [10 · Train and evaluate](10_train_unc.ipynb) | the whole run, on RefShapes or on real photos | 4 |
+# | [11 · The finale](11_finale.ipynb) | a module of your own in HCAM's place, in a contest | 3.3, 4.4 |
 #
 # Each lesson stands alone: what it needs of the others it imports from `shnet_lib`, the package beside the notebooks. No lesson needs a GPU or the web. What other networks changed since then: [after SHNet](../docs/after_shnet.md).
 #

@@ -9,6 +9,7 @@ from shnet_lib import load_shnet
 from shnet_lib.data import read_expressions
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.model.fusion import Conv3D
+from shnet_lib.model.hcam import HCAM
 
 
 @pytest.fixture
@@ -64,3 +65,22 @@ def test_a_loss_that_explodes_is_told_with_its_step(few, monkeypatch):
     monkeypatch.setattr(finale, "before_fusion", lambda split: few)
     with pytest.raises(CheckFailed, match="at step 1: your module's numbers grow too large"):
         finale.score(Exploding(), seed=0)
+
+
+def test_what_has_been_reached_stands_in_order_with_its_parameters_and_its_seeds():
+    reached = {"small": {0: 0.5, 1: 0.6}, "HCAM": {0: 0.9, 1: 0.7}}
+    table = finale.reached_table({"small": Conv3D, "HCAM": HCAM}, reached)
+    assert table.head == ("module", "parameters", "seed 0", "seed 1", "mean", "")
+    assert table.rows == [
+        ("HCAM", "332,544", "0.900", "0.700", "0.800", "outside the contest"),
+        ("small", "110,784", "0.500", "0.600", "0.550", ""),
+    ]
+
+
+def test_a_run_makes_its_module_and_its_batches_from_one_seed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(finale, "score", lambda fusion, seed: seen.append((fusion, seed)) or 0.5)
+    assert [finale.run(Conv3D, seed) for seed in (3, 3, 4)] == [0.5] * 3
+    (one, again, other) = [fusion.aggregate.conv.weight for fusion, _ in seen]
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert [seed for _, seed in seen] == [3, 3, 4]
