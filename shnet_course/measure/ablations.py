@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
+from typing import Any
 
 from matplotlib.figure import Figure
 from scipy.stats import t as student
@@ -52,11 +53,17 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean(values), float(half_width), count)
 
 
-def by_row(lines: Sequence[Mapping[str, str]], metric: str) -> dict[str, dict[int, float]]:
-    """The CSV as row -> seed -> a metric ("val_overall_iou"), rows in the order of the CSV."""
+def by_row(
+    lines: Sequence[Mapping[str, Any]], metric: str, row: str = "row"
+) -> dict[str, dict[int, float]]:
+    """The CSV as row -> seed -> a metric ("val_overall_iou"), rows in the order of the CSV.
+
+    Args:
+        row: the column that names the row.
+    """
     values: dict[str, dict[int, float]] = {}
     for line in lines:
-        values.setdefault(line["row"], {})[int(line["seed"])] = float(line[metric])
+        values.setdefault(line[row], {})[int(line["seed"])] = float(line[metric])
     return values
 
 

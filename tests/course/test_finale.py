@@ -10,6 +10,7 @@ from shnet_lib.data import read_expressions
 from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.model.fusion import Conv3D
 from shnet_lib.model.hcam import HCAM
+from shnet_lib.training.ablations import read_lines
 
 
 @pytest.fixture
@@ -67,14 +68,27 @@ def test_a_loss_that_explodes_is_told_with_its_step(few, monkeypatch):
         finale.score(Exploding(), seed=0)
 
 
-def test_what_has_been_reached_stands_in_order_with_its_parameters_and_its_seeds():
-    reached = {"small": {0: 0.5, 1: 0.6}, "HCAM": {0: 0.9, 1: 0.7}}
-    table = finale.reached_table({"small": Conv3D, "HCAM": HCAM}, reached)
+def test_what_has_been_reached_stands_in_order_with_its_parameters_and_its_seeds(monkeypatch):
+    scores = {("small", 0): 0.5, ("small", 1): 0.6, ("HCAM", 0): 0.9, ("HCAM", 1): 0.7}
+    monkeypatch.setattr(finale, "run", lambda make, seed: scores[make.__name__, seed])
+    small = type("small", (Conv3D,), {})
+    lines = finale.enter("small", small, (0, 1)) + finale.enter("HCAM", HCAM, (0, 1))
+    table = finale.reached_table(lines)
     assert table.head == ("module", "parameters", "seed 0", "seed 1", "mean", "")
     assert table.rows == [
         ("HCAM", "332,544", "0.900", "0.700", "0.800", "outside the contest"),
         ("small", "110,784", "0.500", "0.600", "0.550", ""),
     ]
+
+
+@pytest.mark.slow
+def test_the_table_in_the_repository_is_what_its_command_gives():
+    first = read_lines(finale.COURSE / "docs/results/finale.csv")
+    assert [(line["module"], line["seed"]) for line in first[2:5]] == [
+        ("HCAM", "2"), ("Conv3D (Table 2)", "0"), ("Conv3D (Table 2)", "1"),
+    ]  # fmt: skip
+    score = finale.run(Conv3D, seed=0)
+    assert score == pytest.approx(float(first[3]["overall_iou"]), abs=0.03)
 
 
 def test_a_run_makes_its_module_and_its_batches_from_one_seed(monkeypatch):
