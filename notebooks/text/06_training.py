@@ -81,7 +81,7 @@ from accelerate.utils import set_seed
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.prepare import make_dataset
 
-config = configure("quick", steps=8, batch_size=16, evaluate_every=1, **{"model.image_size": 64})
+config = configure("tables", steps=8, batch_size=16, evaluate_every=1, **{"model.image_size": 64})
 
 
 def new_network():
@@ -257,7 +257,7 @@ print(len(by_hand), "losses, equal to the last bit")
 from shnet_course.pictures.base import draw_predictions, live_curves
 from shnet_lib.prediction import predict
 
-long = configure("quick", steps=1000, evaluate_every=100, learning_rate=2e-3)
+long = configure("tables", steps=1000, evaluate_every=100, learning_rate=2e-3)
 scenes = {"train": first_scenes(1500), "val": val[:300]}
 trained = fit(long, scenes, runs / "long", on_evaluation=live_curves())
 for row in trained.history[1::2]:

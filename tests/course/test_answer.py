@@ -29,7 +29,7 @@ class MarksAQuarter(torch.nn.Module):
 
 @pytest.fixture
 def trained() -> TrainedSHNet:
-    config = configure("quick", **{"model.image_size": 32})
+    config = configure("tables", **{"model.image_size": 32})
     return TrainedSHNet(MarksAQuarter(32), Vocabulary.from_texts(["left cup"]), config, {})
 
 

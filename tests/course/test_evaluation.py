@@ -78,7 +78,7 @@ def expressions(tmp_path_factory) -> list[Expression]:
 @pytest.fixture(scope="module")
 def trained(expressions) -> TrainedSHNet:
     vocabulary = Vocabulary.from_texts(expression.text for expression in expressions)
-    config = configure("quick", **{"model.image_size": S})
+    config = configure("tables", **{"model.image_size": S})
     return TrainedSHNet(OneMoreAWord().train(), vocabulary, config, {})
 
 

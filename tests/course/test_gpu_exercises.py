@@ -79,7 +79,7 @@ def test_the_loop_of_the_exercise_waits_three_times_per_step():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_library_shares_out_as_the_exercise_asks(seed):
     def library(count, batch_size, seed, epoch, rank, processes):
-        config = configure("quick", batch_size=batch_size, expressions_per_image=1, seed=seed)
+        config = configure("tables", batch_size=batch_size, expressions_per_image=1, seed=seed)
         batches = MicroBatches(config, _Sized(count), rank, processes)
         first = epoch * batches.steps_per_epoch
         batches.first_step, batches.last_step = first, first + batches.steps_per_epoch

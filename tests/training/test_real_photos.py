@@ -40,7 +40,7 @@ LEARN_BY_HEART = {
 def test_32_expressions_of_real_photos_are_learnt_by_heart(refer_real: Path, tmp_path) -> None:
     """A network that cannot do this has a fault: in its gradients, its masks or its measure."""
     expressions = read_expressions(refer_real, "unc", "train")[:32]
-    config = configure("quick", **LEARN_BY_HEART)
+    config = configure("tables", **LEARN_BY_HEART)
     fitted = fit(config, {"train": expressions, "val": expressions}, tmp_path / "run")
 
     size = config.model.image_size
@@ -68,7 +68,7 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
     report = json.loads(line)
     splits = [split for split in splits_of(dataset) if split != "train"]
     assert report.keys() == {"dataset", "preset", "seconds", *splits}
-    assert (report["dataset"], report["preset"]) == (dataset, "quick")
+    assert (report["dataset"], report["preset"]) == (dataset, "tables")
     for split in splits:
         metrics = report[split]
         assert 0 <= metrics["overall_iou"] <= 1 and 0 <= metrics["mean_iou"] <= 1
@@ -79,7 +79,7 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
 
 
 def test_the_command_trains_and_evaluates_every_split(photo_data: Path, tmp_path) -> None:
-    command = [sys.executable, "-m", "shnet_lib", "train", "--preset", "quick"]
+    command = [sys.executable, "-m", "shnet_lib", "train", "--preset", "tables"]
     command += some_steps("unc", photo_data, tmp_path / "run")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as small networks like it
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

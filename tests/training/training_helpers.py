@@ -32,7 +32,7 @@ COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 def tiny(**overrides) -> TrainConfig:
     """The quick preset with a network of some thousand weights."""
     settings = {"dataset": "unc", "batch_size": 8, "cache_features": False, "evaluate_every": None}
-    return configure("quick", **TINY_MODEL | settings | overrides)
+    return configure("tables", **TINY_MODEL | settings | overrides)
 
 
 def write_squares(data: Path) -> Path:
