@@ -40,6 +40,7 @@ FIGURES = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nine processes one after the other, on a machine that may be busy
 def test_every_section_writes_its_figures(tmp_path):
     run = subprocess.run([*TINY, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
