@@ -49,27 +49,23 @@ class ConvolveDoubled(nn.Conv2d):
     So the channels can be mixed before the doubling, where the map has a quarter of the cells: one
     1 x 1 convolution per tap of the kernel. What is left is to double each tap's map, shift it by
     the tap and add all up: one small matrix for the columns and one for the rows.
-
-    `at_once` expressions are taken together. What is made in passing is as large as the result.
     """
-
-    at_once: int | None = None  # all
 
     def forward(self, context: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', 2H, 2W)."""
-        if self.at_once is None:
-            return self._double(context)
-        return torch.cat([self._double(part) for part in context.split(self.at_once)])
+        return convolve_doubled(context, self.weight, self.bias)
 
-    def _double(self, context: Tensor) -> Tensor:
-        height, width = context.shape[-2:]
-        across, down = doubling(width, context), doubling(height, context).transpose(1, 2)
-        bias = self.bias.type_as(context)[:, None, None]
-        doubled = bias.repeat(len(context), 1, 2 * height, 2 * width)
-        for kernel_row, below in zip(self.weight.unbind(2), down, strict=True):
-            # (2H, H) @ (B, C', H, 2W) -> (B, C', 2H, 2W), added in place: the map is large
-            doubled += below @ mix_across(context, kernel_row, across)
-        return doubled
+
+def convolve_doubled(context: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(B, C, H, W), (C', C, 3, 3), (C') -> (B, C', 2H, 2W)."""
+    height, width = context.shape[-2:]
+    across, down = doubling(width, context), doubling(height, context).transpose(1, 2)
+    bias = bias.type_as(context)[:, None, None]
+    doubled = bias.repeat(len(context), 1, 2 * height, 2 * width)
+    for kernel_row, below in zip(weight.unbind(2), down, strict=True):
+        # (2H, H) @ (B, C', H, 2W) -> (B, C', 2H, 2W), added in place: the map is large
+        doubled += below @ mix_across(context, kernel_row, across)
+    return doubled
 
 
 def mix_across(context: Tensor, kernel_row: Tensor, across: Tensor) -> Tensor:

@@ -6,40 +6,65 @@ pass comes to it. The gradients are the same: dropout draws the same numbers aga
 normalises by the same batch, but does not count it twice in its running statistics.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from shnet_lib.model.decoder import ConvolveDoubled
+from shnet_lib.model.decoder import ConvolveDoubled, convolve_doubled
 from shnet_lib.model.sfm import EncoderLayer
 from shnet_lib.model.shnet import SHNet
 
-AT_ONCE = 8  # expressions
+GROUPS = 4
 
 
 def recompute_activations(network: SHNet) -> None:
     """From now on every part from the projections to the decoder computes twice what it would keep.
 
     The decoder recomputes step by step, and SFM once as a whole and then layer by layer: never more
-    than one of these has its activations back. The decoder's doubled convolutions take a few
-    expressions at a time.
+    than one of these has its activations back. The decoder's steps that double the map have the
+    largest ones, and take a group of their output channels at a time.
     """
     sfm = [] if network.sfm is None else [network.sfm]
     layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
-    decoder = (network.aspp, *network.upsample.steps)
-    for module in network.modules():
-        if isinstance(module, ConvolveDoubled):
-            module.at_once = AT_ONCE
-    for part in (*network.projections, *sfm, *layers, network.fusion, *decoder):
-        part.forward = partial(
-            checkpoint,
-            part.forward,
-            use_reentrant=False,
-            context_fn=partial(_first_and_second_pass, part),
+    steps = list(network.upsample.steps)
+    doubling = [step for step in steps if isinstance(step[0], ConvolveDoubled)]
+    others = [step for step in steps if step not in doubling]
+    for part in (*network.projections, *sfm, *layers, network.fusion, network.aspp, *others):
+        part.forward = partial(_recompute, part, part.forward)
+    for step in doubling:
+        step.forward = partial(_by_channels, step)
+
+
+def _recompute(part: nn.Module, forward: Callable, *inputs: Tensor, **options: Any) -> Any:
+    both = partial(_first_and_second_pass, part)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=both, **options)
+
+
+def _by_channels(step: nn.Sequential, context: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C', 2H, 2W): no output channel needs another one."""
+    conv, norm, dropout, _ = step
+    share = dropout(context.new_ones(len(context), conv.out_channels, 1, 1))  # 0 where dropped
+
+    def of(channels: slice, context: Tensor) -> Tensor:
+        doubled = convolve_doubled(context, conv.weight[channels], conv.bias[channels])
+        mean, variance = norm.running_mean[channels], norm.running_var[channels]
+        scale = (norm.weight[channels], norm.bias[channels])
+        normed = F.batch_norm(
+            doubled, mean, variance, *scale, norm.training, norm.momentum, norm.eps
         )
+        return (normed * share[:, channels].type_as(normed)).relu_()
+
+    if norm.training:
+        norm.num_batches_tracked += 1
+    size = -(-conv.out_channels // GROUPS)
+    groups = [slice(start, start + size) for start in range(0, conv.out_channels, size)]
+    return torch.cat([_recompute(step, partial(of, group), context) for group in groups], dim=1)
 
 
 def _first_and_second_pass(part: nn.Module) -> tuple:

@@ -8,10 +8,9 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from training_helpers import tiny
 
-from shnet_lib.model.decoder import ConvolveDoubled
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.fit import fit
-from shnet_lib.training.recompute import AT_ONCE, recompute_activations
+from shnet_lib.training.recompute import recompute_activations
 
 DROPPING = {
     "model.sfm_dropout": 0.4,
@@ -61,16 +60,17 @@ def test_gradients_and_running_statistics_are_the_same(sfm):
     recompute_activations(frugal)
     batch = make_batch()
     (expected, much), (found, little) = (step(network, batch) for network in (plain, frugal))
-    assert torch.equal(found, expected)
+    assert torch.allclose(found, expected, rtol=1e-12)
     assert little < 0.8 * much
     for (name, one), other in zip(plain.named_parameters(), frugal.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None), name
         if one.grad is not None:
             assert torch.allclose(other.grad, one.grad, rtol=1e-9, atol=1e-12), name
     for (name, one), other in zip(plain.named_buffers(), frugal.buffers(), strict=True):
-        assert torch.equal(one, other), name
-    assert frugal.upsample.steps[0][1].num_batches_tracked == 1
-    assert frugal.upsample.steps[0][1].running_mean.abs().max() > 1e-3
+        assert torch.allclose(one, other, rtol=1e-12), name
+    for each in frugal.upsample.steps:
+        assert each[1].num_batches_tracked == 1
+        assert each[1].running_mean.abs().max() > 1e-3
 
 
 def test_it_measures_what_the_plain_network_measures():
@@ -81,7 +81,7 @@ def test_it_measures_what_the_plain_network_measures():
     with torch.no_grad():
         expected = network(batch)
         recompute_activations(network)
-        assert torch.equal(network(batch), expected)
+        assert torch.allclose(network(batch), expected, rtol=1e-12)
         assert network(batch, return_attention=True)[1][0][0].shape == (4, 4, 21, 21)
 
 
@@ -94,20 +94,3 @@ def test_a_run_that_recomputes_is_the_run_that_keeps(squares, tmp_path):
     for one, other in zip(plain, frugal, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["val_overall_iou"] == pytest.approx(one["val_overall_iou"], abs=1e-3)
-
-
-def test_a_few_expressions_at_a_time_are_doubled_to_the_same_map():
-    """More of them than are taken together, so that there are two pieces and a rest."""
-    torch.manual_seed(0)
-    doubling = ConvolveDoubled(3, 5, 3, padding=1).double()
-    context = torch.randn(2 * AT_ONCE + 1, 3, 4, 6, dtype=torch.float64)
-    whole = doubling(context)
-    doubling.at_once = AT_ONCE
-    assert torch.equal(doubling(context), whole)
-
-
-def test_recomputing_takes_the_doubled_convolutions_in_pieces():
-    network = SHNet(tiny().model, 9)
-    recompute_activations(network)
-    pieces = [each.at_once for each in network.modules() if isinstance(each, ConvolveDoubled)]
-    assert pieces == [AT_ONCE] * 2
