@@ -6,6 +6,7 @@ The photos are scikit-image's and scikit-learn's; they are copied from where pip
 """
 
 import argparse
+import json
 import shutil
 import sys
 from importlib.util import find_spec
@@ -18,33 +19,43 @@ EXAMPLE = Path(__file__).parents[1] / "data" / "own_example"  # instances.json a
 PHOTOS = {"skimage": "data", "sklearn": "datasets/images"}  # by package, below its folder
 
 
-def write_own_example(out: Path) -> None:
+def write_own_example(out: Path) -> list[str]:
     """Make `out` a folder as docs/own_data.md describes it: instances.json, refs.json, images/.
 
+    scikit-image comes with the course and scikit-learn does not. The photos of a package that is
+    not installed are left out, with their phrases; their names are returned.
+
     Raises:
-        DataError: a package is not installed, or no longer has a photo; nothing is written then.
+        DataError: no photo is there, or a package no longer has one; nothing is written then.
     """
-    folders = []
-    for package, below in PHOTOS.items():
+    instances = Instances(EXAMPLE / "instances.json", "Get the file from the course again.")
+    photos: dict[int, Path] = {}
+    left_out = []
+    for number, image in instances.images.items():
+        package, name = image["package"], image["file_name"]
         spec = find_spec(package)
         if spec is None:
-            raise DataError(
-                f"{package} is not installed, and the example's photos are its: "
-                "pip install scikit-image scikit-learn."
-            )
-        folders.append(Path(spec.origin).parent / below)
-    instances = Instances(EXAMPLE / "instances.json", "Get the file from the course again.")
-    photos = {}
-    for image in instances.images.values():
-        name = image["file_name"]
-        photos[name] = next((f / name for f in folders if (f / name).is_file()), None)
-        if photos[name] is None:
-            raise DataError(f"{name} is in neither {folders[0]} nor {folders[1]} any more.")
+            left_out.append(name)
+            continue
+        photos[number] = Path(spec.origin).parent / PHOTOS[package] / name
+        if not photos[number].is_file():
+            raise DataError(f"{photos[number]} is not there any more: install another {package}.")
+    if not photos:
+        raise DataError(
+            "scikit-image is not installed, and the example's photos are its: "
+            "pip install scikit-image scikit-learn."
+        )
+    refs = [
+        ref
+        for ref in json.loads((EXAMPLE / "refs.json").read_text())
+        if instances.annotations[ref["ann_id"]]["image_id"] in photos
+    ]
     (out / "images").mkdir(parents=True, exist_ok=True)
-    for name, photo in photos.items():
-        shutil.copyfile(photo, out / "images" / name)
-    for name in ("instances.json", "refs.json"):
-        shutil.copyfile(EXAMPLE / name, out / name)
+    for number, photo in photos.items():
+        shutil.copyfile(photo, out / "images" / instances.images[number]["file_name"])
+    shutil.copyfile(EXAMPLE / "instances.json", out / "instances.json")
+    (out / "refs.json").write_text(json.dumps(refs, indent=1))
+    return left_out
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,8 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write it into")
     try:
-        write_own_example(parser.parse_args(arguments).out)
+        left_out = write_own_example(parser.parse_args(arguments).out)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if left_out:
+        print(f"left out, since their package is not installed: {', '.join(left_out)}")
     return 0

@@ -24,13 +24,13 @@
 # - build ASPP by hand, and prove that one of its 3 × 3 convolutions is a 1 × 1 convolution at the paper's size;
 # - measure what the order of up-sampling and thresholding costs;
 # - see a loss that learns nothing from its worst mistake, and the form of it that does learn;
-# - assemble the network of Figure 2, load trained weights into it, and follow one scene from phrase to mask;
+# - assemble the network of Figure 2, load trained weights into it, and follow a scene and a photograph to their masks;
 # - read the shapes and the cost of every part off a run.
 
 # %% [markdown]
 # ## From 324 cells to a mask
 #
-# HCAM leaves $G$: 512 channels at each cell of an 18 × 18 grid. One cell covers about 18 × 18 pixels of the photo. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences and no equation: *Atrous Spatial Pyramid Pooling* (ASPP), an *up-sampling convolution*, and a pixel-level binary cross-entropy. We take the sentences apart. Then all the parts are there, and you put the network together.
+# HCAM leaves $G$: 512 channels at each cell of an 18 × 18 grid. One cell covers about 18 × 18 pixels of the photo. How does one get from there to the outline of a thing? Section 3.4 answers in two sentences and no equation: *Atrous Spatial Pyramid Pooling* (ASPP), an *up-sampling convolution*, and a pixel-level binary cross-entropy. We take them apart, then put the network together.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
@@ -41,7 +41,7 @@ show(draw_architecture(lit={"decoder", "mask"}))
 # %% [markdown]
 # ## A kernel with holes
 #
-# "Atrous" means *with holes*. A 3 × 3 kernel at rate $r$ reads nine pixels that lie $r$ apart; call them its *taps*. In a formula:
+# "Atrous" means *with holes*. A 3 × 3 kernel at rate $r$ reads nine pixels that lie $r$ apart; call them its *taps*:
 #
 # $$y[p] = \sum_{a=-1}^{1} \sum_{b=-1}^{1} w[a, b] \; x[p + r\,(a, b)]$$
 #
@@ -153,6 +153,7 @@ explore(draw_taps, grid=IntSlider(18, min=4, max=48, step=2))
 # %%
 from pathlib import Path
 
+from shnet_course.pictures.lesson_05 import draw_planes
 from shnet_lib.data import read_expressions
 
 val = read_expressions(Path("../data/refshapes"), "refshapes-unc", "val")
@@ -167,16 +168,8 @@ def both_orders(target, grid):
     return share[0, 0], enlarged[0, 0] > 0.5, decided[0, 0] > 0.5
 
 
-# %%
-from shnet_course.pictures.lesson_05 import draw_planes
-
-share, enlarged, decided = both_orders(target, grid=16)
-show(
-    draw_planes(
-        [target, share, enlarged, decided],
-        ["target, 128 × 128", "soft map, 16 × 16", "enlarge, then decide", "decide, then enlarge"],
-    )
-)
+titles = ["target, 128 × 128", "soft map, 16 × 16", "enlarge, then decide", "decide, then enlarge"]
+show(draw_planes([target, *both_orders(target, grid=16)], titles))
 
 # %% [markdown]
 # One picture may flatter. Over 200 masks:
@@ -271,7 +264,7 @@ show(draw_gradients(logits.numpy(), curves))
 #
 # ## Assemble the network
 #
-# Every part has now been built. Figure 2 puts them in a row. First come the parts, each with the lesson it comes from, then what runs through them. `first_edition` is a setting of the shipped weights: they were trained before this course put the released code's LeakyReLU behind HCAM.
+# Figure 2 puts the parts in a row. First come the parts, each with its lesson, then what runs through them. `first_edition` is a setting of the shipped weights: they were trained before this course put the released code's LeakyReLU behind HCAM.
 
 # %%
 from shnet_lib.model.backbone import build_backbone
@@ -281,13 +274,13 @@ from shnet_lib.model.sfm import SFM
 
 
 class Parts(torch.nn.Module):
-    def __init__(self, config, vocabulary_size):
+    def __init__(self, config, word_vectors):
         super().__init__()
         self.config, C = config, config.channels
         self.backbone = build_backbone(config.backbone, config.backbone_weights)  # 02
         levels = self.backbone.level_channels
         self.projections = torch.nn.ModuleList(LevelProjection(c, C, config.grid) for c in levels)
-        self.word_encoder = WordEncoder(onehot_vectors(vocabulary_size), C, trainable=False)
+        self.word_encoder = WordEncoder(word_vectors, C, trainable=False)
         sizes = config.heads, config.sfm_layers, config.sfm_feedforward  # 03
         self.sfm = SFM("released", C, *sizes)
         self.fusion = HCAM(C)  # 04
@@ -325,17 +318,22 @@ from shnet_lib.data.dataset import resize_and_normalize
 
 shipped = load_shnet("../data/weights/shnet_refshapes")
 config, vocabulary = shipped.config.model, shipped.vocabulary
-mine = MySHNet(config, len(vocabulary)).eval()
+mine = MySHNet(config, onehot_vectors(len(vocabulary))).eval()
 print(mine.load_state_dict(shipped.network.state_dict()))
 
-expression = next(e for e in val if e.text == "green square at top")
-photo, phrase = photo_of(expression), expression.text.split()
-pixels = Image(torch.from_numpy(photo.copy()).permute(2, 0, 1))  # (H, W, 3) -> (3, H, W)
-images = resize_and_normalize(config.image_size)(pixels)[None]  # (1, 3, 128, 128)
-words = torch.tensor([vocabulary.encode(expression.text, max_words=25)])  # (1, 4)
-word_mask = torch.ones_like(words, dtype=torch.bool)
+
+def read(photo, phrase, trained):
+    """(H, W, 3), a text -> images (1, 3, S, S), words (1, T), word_mask (1, T)."""
+    pixels = Image(torch.from_numpy(photo.copy()).permute(2, 0, 1))  # (3, H, W)
+    images = resize_and_normalize(trained.config.model.image_size)(pixels)[None]
+    words = torch.tensor([trained.vocabulary.encode(phrase, max_words=25)])
+    return images, words, torch.ones_like(words, dtype=torch.bool)
+
 
 # %% tags=["nbval-check-output"]
+expression = next(e for e in val if e.text == "green square at top")
+photo, phrase = photo_of(expression), expression.text.split()
+images, words, word_mask = read(photo, expression.text, shipped)
 batch = {"images": images, "words": words, "word_mask": word_mask}
 batch["image_index"] = torch.tensor([0])  # the phrase belongs to the first image
 with torch.inference_mode():
@@ -345,7 +343,7 @@ assert difference == 0
 print("difference from the library's network:", difference)
 
 # %% [markdown]
-# The difference is exactly 0: the same operations on the same numbers in the same order. You have written the network.
+# Exactly 0: the same operations on the same numbers in the same order. You have written the network.
 #
 # **Now you:** [The forward pass](../exercises/05_decoder_and_shnet_ex.ipynb), with several expressions per photo.
 #
@@ -398,7 +396,7 @@ row.set_label("What the cell in the green square takes at level 4, layer 1: most
 show(row)
 
 # %% [markdown]
-# The cell gives two thirds of its attention to four words, “square” and “green” first. If all tokens were equal, the words would get 1.5 %. What has that done to the cells?
+# The cell gives two thirds of its attention to four words, “square” and “green” first. An even look would give them 1.5 %. What has that done to the cells?
 
 # %%
 after = {f"$f^v_{i}$": alike(level) for i, level in zip((2, 3, 4), fused, strict=True)}
@@ -423,7 +421,7 @@ with torch.inference_mode():
 show(draw_gates(gates))
 
 # %% [markdown]
-# **To the context, and to the mask.** Three levels become the one map $G$. ASPP and the up-sampling convolution turn $G$ into 64 × 64 logits. The bilinear step enlarges the logits, and only then 0 decides.
+# **To the context, and to the mask.** Three levels become one map $G$, and ASPP and the up-sampling convolution turn it into 64 × 64 logits. The bilinear step enlarges the logits, and only then 0 decides.
 
 # %%
 from shnet_course.pictures.lesson_05 import draw_last_steps
@@ -437,11 +435,37 @@ mask = my_logits[0] > 0  # (128, 128)
 show(draw_last_steps(photo, logits.numpy(), mask.numpy(), expression.mask(), expression.text))
 
 # %% [markdown]
-# In $G$ the target's cells agree with one another. Change the phrase where `words` is made, and run again: which pictures cannot change?
+# In $G$ the target's cells agree with one another. Change the phrase that `read` is given, and run again: which pictures cannot change?
+#
+# ### Your class on a photograph
+#
+# Lesson 00's network for photos has another backbone, vectors of 50 numbers per word, and one layer of SFM. **Predict:** what has to be changed in `MySHNet`?
+
+# %%
+from refgen.own_example import write_own_example
+from shnet_lib import predict
+
+write_own_example(Path("../runs/own_example"))  # masks and phrases of ours, on packages' photos
+own = read_expressions("../runs/own_example", "own", "train")
+cup = next(e for e in own if e.text == "the cup")
+
+of_photos = load_shnet("../data/weights/shnet_photos")
+vectors = of_photos.network.word_encoder.embedding.weight.detach()  # (words, 50)
+on_photos = MySHNet(of_photos.config.model, vectors).eval()
+on_photos.load_state_dict(of_photos.network.state_dict())
+with torch.inference_mode():
+    logits = on_photos(*read(cup.photo(), cup.text, of_photos))  # (1, 320, 320)
+probability = F.interpolate(logits.sigmoid()[None], cup.photo().shape[:2], mode="bilinear")
+mask = probability[0, 0].numpy() > 0.5
+assert (mask == predict(of_photos, cup.photo(), cup.text).mask).all()
+show(draw_last_steps(cup.photo(), logits[0].numpy(), mask, cup.mask(), cup.text))
+
+# %% [markdown]
+# Nothing: settings and weights are enough. The mask is `predict`'s, pixel by pixel, and less good than the scene's: the highest logit is 5 instead of 14, and it takes the spoon and some of the saucer with it.
 #
 # ## The whole network, traced
 #
-# Figure 2 has no shapes. A *forward hook* is a function that PyTorch calls after a module ran. `trace_shapes` hangs one on each part and writes the shapes down. The batch has 2 photos with 5 expressions of 6 words. The network has the paper's size; it lies on PyTorch's `meta` device, where tensors have shapes but no numbers.
+# Figure 2 has no shapes. A *forward hook* is a function that PyTorch calls after a module ran. `trace_shapes` hangs one on each part. The batch has 2 photos with 5 expressions of 6 words. The network has the paper's size; on PyTorch's `meta` device tensors have shapes but no numbers.
 
 # %%
 from shnet_course.measure.trace import trace_shapes, weightless
@@ -452,9 +476,8 @@ paper = ModelConfig(backbone="resnet101")
 show(draw_trace(trace_shapes(*weightless(paper, images=2, expressions=5, words=6))))
 
 # %% [markdown]
-# Read it from the left. The backbone and the three projections run on the 2 *photos*. From SFM on everything runs on the 5 *expressions*: `image_index` has given each one its photo. In SFM pixels and words make the one sequence of lesson 03, $18 \cdot 18 + 6 = 330$ tokens.
-
-# %% [markdown]
+# Read it from the left. The backbone and the three projections run on the 2 *photos*, everything from SFM on runs on the 5 *expressions*: `image_index` has given each its photo. In SFM pixels and words make the one sequence of lesson 03, $18 \cdot 18 + 6 = 330$ tokens.
+#
 # ## What it costs
 #
 # `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP). **Predict:** which part has the most trained parameters, and which does the most work?
@@ -475,23 +498,17 @@ names = {"fusion": "HCAM", "sfm": "SFM", "aspp": "ASPP", "upsample": "up-samplin
 show(draw_cost([(names.get(part, part.replace("_", " ")), *rest) for part, *rest in cost]))
 
 # %% [markdown]
-# 62.2 million parameters are trained, the same number everywhere in this course. The two modules that the paper proposes, SFM and HCAM, are two fifths of them and a fifth of the work. Of what is trained, the decoder does the most work, because its last convolutions run at 72 × 72 cells. The paper gives the decoder one sentence.
+# 62.2 million parameters are trained, the same number everywhere in this course. The two modules that the paper proposes, SFM and HCAM, are two fifths of them and a fifth of the work. Of what is trained, the decoder does the most work, because its last convolutions run at 72 × 72 cells.
 #
 # <details><summary><b>Aside:</b> other counts that you may meet</summary>
 #
-# The released code trains 59.2 million, because it leaves the word vectors alone; its option for a wider feed-forward network in SFM makes them 59.8 million.
-#
-# </details>
-#
-# <details><summary><b>Aside:</b> where the library saves operations</summary>
-#
-# As Eq. 2 is printed, HCAM takes 22.9 GFLOP. The library computes the visual half once for both $j$ (lesson 04): 9.4. Doubling each map and then convolving it takes 44.4 GFLOP; `ConvolveDoubled` mixes the channels first: 23.0. Tests compare the outputs.
+# The released code trains 59.2 million, because it leaves the word vectors alone; its option for a wider feed-forward network in SFM makes them 59.8 million. As Eq. 2 is printed, HCAM takes 22.9 GFLOP, and to double each map and then convolve it 44.4. The library needs 9.4 and 23.0, with equal outputs.
 #
 # </details>
 #
 # ## What the paper does not say
 #
-# A proven pyramid and no decision before the last step are still sound. A reader has to choose three things:
+# A reader has to choose three things:
 #
 # | open in the paper | the released code | this course |
 # |---|---|---|
@@ -523,7 +540,7 @@ show(draw_cost([(names.get(part, part.replace("_", " ")), *rest) for part, *rest
 # - ASPP came from nine shifted maps, and agreed with the library's. At 18 × 18 its rate-24 branch was a 1 × 1 convolution, and rate 12 read padding with seven taps of ten.
 # - Enlarging before deciding was better on every grid, by ten points at 16 × 16.
 # - Sigmoid, then BCE, had the gradient 0 at logit 18; BCE on logits had 1.
-# - You wrote the network of Figure 2. The shipped weights gave the library's logits, difference 0, and one scene went from phrase to mask.
+# - You wrote the network of Figure 2. The shipped weights gave the library's logits, difference 0, and a scene and a photograph went from phrase to mask.
 # - Hooks wrote down the shapes of a run: 62.2 million parameters are trained, and of the trained parts the decoder does the most work.
 #
 # Practise: [the exercises of this lesson](../exercises/05_decoder_and_shnet_ex.ipynb).

@@ -17,7 +17,7 @@
 #
 # *Section 4.5, Figures 4 to 7 · 40 minutes to read, 2 minutes to run on two CPU cores*
 #
-# **You need to know** what an attention map is and which four blocks it has ([03 · SFM](03_sfm.ipynb)), what HCAM's gates do ([04 · HCAM](04_hcam.ipynb)), and what IoU means ([07 · Evaluation](07_evaluation.ipynb)).
+# **You need to know** the four blocks of an attention map ([03 · SFM](03_sfm.ipynb)), HCAM's gates ([04 · HCAM](04_hcam.ipynb)), and IoU ([07 · Evaluation](07_evaluation.ipynb)).
 #
 # In this lesson you will
 #
@@ -25,14 +25,14 @@
 # - write three small functions that turn such a picture into a number with a control and an interval;
 # - close paths inside the trained network, and measure what its answers lose;
 # - decide which sentences of section 4.5 hold for this network;
-# - sort the wrong answers into kinds, and count them.
+# - sort the wrong answers into kinds, and look into one answer on a photograph.
 
 # %% [markdown]
 # ## The question
 #
-# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Somebody chose these pictures. Do they show the rule?
+# Section 4.5 explains SHNet with pictures: answers beside a baseline's (Figure 4), answers of its parts (Figure 5), one photo with several phrases (Figure 6), and attention (Figure 7). Somebody chose them. Do they show the rule?
 #
-# RefShapes stores what is where, so we can put every question to hundreds of scenes. We look into the two parts that are lit.
+# RefShapes stores what is where, so we can ask hundreds of scenes. We look into the two parts that are lit.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
@@ -43,7 +43,7 @@ show(draw_architecture({"sfm", "hcam"}))
 # %% [markdown]
 # ## One look
 #
-# Take the trained network and one expression of the validation split. Row $n$ of an attention map $A = \mathrm{softmax}(Q K^\top / \sqrt{d})$ says what token $n$ takes from all tokens. The tokens are first the pixels of the grid, row by row, and then the words. There is one such map per level, layer and head. `attend` averages the heads.
+# Row $n$ of an attention map $A = \mathrm{softmax}(Q K^\top / \sqrt{d})$ says what token $n$ takes from all tokens. The tokens are the pixels, row by row, and then the words. There is one map per level, layer and head; `attend` averages the heads.
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import attend
@@ -65,7 +65,7 @@ print("each row sums to", look.weights.sum(-1).round(3).min(), look.weights.sum(
 #
 # What does each word look at? **Predict:** the phrase has five words. Will “cross” look at the cross, “bottom” at the bottom, and “the” at nothing in particular?
 #
-# The maps below are those of level 4, the coarsest, in the last layer. White is what an even look would give to a cell. Blue is more than that, and orange is less.
+# The maps are those of level 4, the coarsest, in the last layer. White is an even look, blue is more, and orange is less.
 
 # %%
 from shnet_course.pictures.base import photo_of
@@ -78,7 +78,7 @@ show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 # %% [markdown]
 # All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”.
 #
-# Now click on a cell of the scene, or on a word under it. The blue shows what that token takes from the pixels, the bars what it takes from the words. Compare the first layer with the last one.
+# Click on a cell of the scene, or on a word under it. Blue is what that token takes from the pixels, bars what it takes from the words. Compare the first layer with the last one.
 
 # %%
 from shnet_course.pictures.lesson_09 import draw_look
@@ -98,7 +98,7 @@ explore(ask, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
 #
 # ## One scene, many phrases
 #
-# Figure 6 holds the photo fixed and varies the phrase. A network that looks for the most striking thing would always mark the same. Blue outlines what was meant, orange what was marked.
+# Figure 6 varies the phrase on one photo. A network that looks for the most striking thing would always mark the same. Blue outlines what was meant, orange what was marked.
 
 # %%
 from shnet_course.measure.failures import judge
@@ -116,7 +116,7 @@ show(draw_answers(answers))
 # %% [markdown]
 # ## From a picture to a number
 #
-# In a picture, a word seems to look at “its” thing. Compared with what? A large thing gets much attention even from a look that is spread evenly. So we divide by what an even look would give, and call the result the *lift*. A lift of 1 is an even look, and above 1 is a preference. On a grid of 2 × 2:
+# A large thing gets much attention even from a look that is spread evenly. So we divide by what an even look would give, and call the result the *lift*: 1 is an even look, and above 1 is a preference. On a grid of 2 × 2:
 
 # %%
 import numpy as np
@@ -137,7 +137,7 @@ print("by hand ", (1.0 * 0.5 + 0.5 * 0.1) / (1.5 / 4))
 print("function", lift(attention_map, cover))
 
 # %% [markdown]
-# A preference for the right thing proves little: perhaps words prefer that thing whatever the phrase says. A *paired difference* compares two sides that have everything else in common. The *bootstrap* then says how far the result depends on the scenes. Phrases on one scene are not independent, so it draws whole scenes again and again, with replacement.
+# A preference for the right thing proves little: perhaps words prefer that thing whatever the phrase says. A *paired difference* compares two sides that have everything else in common. The *bootstrap* then says how far the result depends on the scenes: it draws whole scenes again and again, with replacement.
 
 # %%
 from collections import defaultdict
@@ -163,7 +163,7 @@ def bootstrap(values, scenes, draws=2000):
 
 
 # %% [markdown]
-# Known data first: a thing with a lift of 3 when it is meant and 2 when it is not, and a second thing without a pair:
+# Known data first: a thing with a lift of 3 when meant and 2 when not, and a second thing without a pair:
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink
@@ -221,7 +221,7 @@ for kind in ("shape", "colour", "pattern", "size", "place", "function"):
 show(draw_intervals(more, 0, "lift on the meant thing minus lift on others of its size"))
 
 # %% [markdown]
-# All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region at all, and it too looks at the thing. So most of the look does not belong to the word. The answer is seen through every word.
+# All intervals lie above 0: words do look at the thing that is meant. The last row is the control. A function word means no region, and it too looks at the thing. So most of the look belongs to the answer, not to the word.
 #
 # **Now you:** [A claim needs a control](../exercises/09_looking_inside_ex.ipynb).
 
@@ -230,7 +230,7 @@ show(draw_intervals(more, 0, "lift on the meant thing minus lift on others of it
 #
 # > “Pixel-pixel interactions highlight image regions corresponding to the referent.” (section 4.5)
 #
-# A sharper control is one thing in one scene, meant by one phrase and not meant by another. Its size, colour and place are then the same on both sides. We ask this of the words, and of those pixels that have no thing on them.
+# A sharper control is one thing, meant by one phrase and not by another: its size, colour and place are the same on both sides. We ask this of the words, and of those pixels that have no thing on them.
 
 # %%
 asking = {
@@ -246,13 +246,13 @@ meant = {
 show(draw_intervals(meant, 0, "a thing's lift when it is meant minus its lift when it is not"))
 
 # %% [markdown]
-# The sentence holds: the phrase moves the look of pixels and words to the thing that is meant.
+# The sentence holds: the phrase moves the look to the thing that is meant.
 #
 # ## Measure 3: which word is listened to?
 #
 # > “‘squares’ contains the differentiating information and is assigned high importance for different words.” (section 4.5)
 #
-# “Differentiating” can be counted: a word for a shape, colour, size or pattern rules out the things that it does not fit. Within one phrase, does the word that rules out most things get more word-word attention than the word that rules out fewest? An even share is 1, and a difference above 0 supports the sentence.
+# “Differentiating” can be counted: a word for shape, colour, size or pattern rules out what it does not fit. Within one phrase, does the word that rules out most get more word-word attention than the word that rules out fewest? An even share is 1; a difference above 0 supports the sentence.
 
 # %%
 by_phrase = defaultdict(set)
@@ -272,18 +272,17 @@ for block in ("pixel-word", "word-word"):
     print(f"of all attention, {block}, layers 1 to 3: {shares}")
 
 # %% [markdown]
-# The difference is small and below 0. What Figure 7 shows of “squares” is not the rule in this network. But words do get much attention: in layer 1 about half of all that pixels and words give, where an even look would give them 2 %.
-
-# %% [markdown]
+# The difference is small and below 0. What Figure 7 shows of “squares” is not the rule here. But words do get much attention: in layer 1 about half of all that pixels and words give, where an even look would give them 2 %.
+#
 # ## Measure 4: causes
 #
-# A weight says what was mixed in. It does not say what difference that made. For this we have to interfere: train a network without a part, or close a path in the trained one.
+# A weight says what was mixed in, not what difference that made. For this we have to interfere: train a network without a part, or close a path in the trained one.
 #
 # ### Figure 5: which part does what?
 #
 # > “‘Only HCAM’ network does not involve any reasoning, however, it manages to predict the left sandwich with refined boundaries. ‘Only SFM’ network understands the concept […] however, the output mask bleeds around the boundaries” (section 4.5)
 #
-# That is said of one photo. The course ships three networks that were trained equally, 4,000 steps each, and are weaker than the one above. We put every third phrase of the split to them. How many things does each one find (IoU above 0.5)?
+# That is said of one photo. The course ships three networks, trained equally, 4,000 steps each. We put every third phrase of the split to them. How many things does each one find (IoU above 0.5)?
 
 # %%
 from shnet_lib.training.evaluate import evaluate
@@ -313,7 +312,7 @@ for name in ("only HCAM", "only SFM"):
     print(f"{name:9} {mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
 
 # %% [markdown]
-# Now pictures, chosen by a rule: in each of three families, the phrase on which the networks differ most. They show what *can* happen; the tables show what usually does.
+# Pictures, chosen by a rule: in each of three families, the phrase on which the networks differ most.
 
 # %%
 from shnet_course.pictures.lesson_09 import draw_by_network
@@ -330,11 +329,11 @@ masks = {
 show(draw_by_network(chosen, masks))
 
 # %% [markdown]
-# Half of the quotation holds. What all three find, the network without HCAM outlines worst. The other half does not show: on relations and ordinals, “only SFM” finds no more than “only HCAM”. Only both parts together do. Lesson 08 has three seeds.
+# Half of the quotation holds. What all three find, the network without HCAM outlines worst. The other half does not show: on relations and ordinals, “only SFM” finds no more than “only HCAM”. Both together do. Lesson 08 has three seeds.
 #
 # ### Closing a path
 #
-# The second way closes one of the four blocks of the trained network's attention. The scores in that block become $-\infty$ before the softmax, and what is left sums to 1 again. In a toy with four pixels and two words, dark cells are closed:
+# The second way closes one of the four blocks of attention. The scores in that block become $-\infty$ before the softmax, and what is left sums to 1 again. In a toy with four pixels and two words, dark cells are closed:
 
 # %%
 import torch
@@ -352,7 +351,7 @@ print("closed", scores.masked_fill(~allowed, float("-inf")).softmax(-1).numpy().
 # %% [markdown]
 # HCAM's gates can be held too: at 0 nothing flows between the levels, at 1 everything does.
 #
-# First a test of the tool. The words reach the mask on two paths only: through pixel-word attention, and through HCAM's gates. **Predict:** what happens if both are closed?
+# First test the tool. The words reach the mask on two paths only: through pixel-word attention, and through HCAM's gates. **Predict:** what happens if both are closed?
 
 # %% tags=["nbval-check-output"]
 from shnet_course.measure.knock_out import answer, closed, gates_at, prepare
@@ -365,9 +364,9 @@ print("six phrases, logits differ:", (heard_all - heard_all[0]).abs().max().item
 print("both paths closed, still:  ", (deaf - deaf[0]).abs().max().item() > 1e-3)
 
 # %% [markdown]
-# The network is deaf: six phrases get one and the same answer. There is no third path, and the tool closes what it says.
+# The network is deaf: six phrases get one answer. There is no third path, and the tool closes what it says.
 #
-# Now 40 phrases of each family and 20 runs. Each loss is a paired difference: the same phrase with the path open, minus closed. **Predict:** which block matters most, and in which layer? In layer 1 words take half of their attention from words. Does closing that block cost half?
+# Now 40 phrases of each family. A loss is a paired difference: the same phrase with the path open, minus closed. **Predict:** which block matters most, and in which layer? Words take half of their attention in layer 1 from words. Does closing that block cost half?
 
 # %%
 from shnet_course.measure.knock_out import measure_iou
@@ -427,11 +426,11 @@ show(draw_losses(by_family, "mean IoU lost, with its 95 % interval"))
 # | HCAM refines boundaries | yes (Figure 5) | – |
 # | SFM reasons | only together with HCAM | – |
 #
-# A closed path is a situation that the network never met. So a large loss can overstate the path, and a small loss is the safer finding. Words need little attention among each other here, because the LSTM has let each word hear those before it.
+# The network never met a closed path. So a large loss can overstate the path, and a small loss is the safer finding. Words need little attention among each other, because the LSTM has let each word hear those before it.
 #
 # ## How answers go wrong
 #
-# Figure 4 shows right answers beside a baseline's, and the paper's failures are in a supplement. Ours can be sorted, because all masks are known. An answer is *right* from an IoU of 0.7 on. If not, it is another thing, several, a poor outline, nothing, or in between.
+# Figure 4 shows right answers beside a baseline's; the paper's failures are in a supplement. Ours can be sorted, because all masks are known. An answer is *right* from an IoU of 0.7 on. If not, it is another thing, several, a poor outline, nothing, or in between. Below stand the first six wrong answers.
 
 # %%
 from shnet_course.measure.failures import count_kinds
@@ -439,22 +438,57 @@ from shnet_course.pictures.lesson_09 import draw_kinds
 
 table = count_kinds(answers)
 show(draw_kinds(table))
-
-# %% [markdown]
-# The network fails rarely, and mostly on phrases that count. **Now you:** [The failing family, What kind of failure?](../exercises/09_looking_inside_ex.ipynb). The first six wrong answers of the split:
-
-# %%
 show(draw_answers([found for found in answers if found.kind != "right"][:6]))
 
 # %% [markdown]
-# ## What the paper does not say
+# The network fails rarely, and mostly on phrases that count. **Now you:** [The failing family, What kind of failure?](../exercises/09_looking_inside_ex.ipynb)
 #
-# - *Which map Figure 7 shows.* It names no level, layer or head, and no direction: “word-pixel” can be what a word takes from the pixels, or which pixels take from the word.
-# - *How the examples were chosen.* Figures 4 to 7 come without numbers.
+# ## A photograph
 #
-# The ablations of section 4.4 are the paper's own causal test, and a stronger one than ours: they train without the part (lesson 08).
+# Lesson 00's network for photos gets “flag on the left” right here, and was never trained on the word “flag”. **Predict:** which words look at the flag? Which word, if closed, costs the answer?
+
+# %%
+from pathlib import Path
+
+from refgen.own_example import write_own_example
+
+write_own_example(Path("../runs/own_example"))  # masks and phrases of ours, on packages' photos
+own = read_expressions("../runs/own_example", "own", "train")
+flag = next(e for e in own if e.text == "flag on the left")
+
+of_photos = load_shnet("../data/weights/shnet_photos")
+(look,) = attend(of_photos, [flag])
+maps = look.words_over_pixels()[level, -1]
+show(draw_words_over_pixels(photo_of(flag), look.words, maps, look.probability > 0.5))
 
 # %% [markdown]
+# Only “left” looks at the flag, a little. Now close one word at a time: where `word_mask` is False, nothing behind the LSTM reads the word. Then change a word.
+
+# %%
+from shnet_course.answer import draw_answers as draw_asked
+
+(batch,) = prepare(of_photos, [flag])
+print(f"all words open: IoU {measure_iou(of_photos.network, [batch])[0]:.2f}")
+shares = look.block("pixel-word").mean((0, 1, 2))  # (T,)
+for t, (word, share) in enumerate(zip(look.words, shares, strict=True)):
+    word_mask = batch["word_mask"].clone()
+    word_mask[0, t] = False
+    (left,) = measure_iou(of_photos.network, [batch | {"word_mask": word_mask}])
+    print(f"“{word}” has {share:5.1%} of the pixels' attention; closed, IoU {left:.2f}")
+
+changed = ("mug on the left", "flag on the right", "person on the left", "the flag")
+show(draw_asked(of_photos, [(photo_of(flag), phrase) for phrase in changed]))
+
+# %% [markdown]
+# The answer is right for a poor reason. “Flag” has twice the attention of “left”, and closing it costs nothing: to the network all untrained words are one and the same, so “mug on the left” marks the flag too. The place word carries the answer: on the right it is the shuttle. Weights and causes differ here as well. But one photo shows what can happen, not how often; lesson 07 counts 32 phrases.
+#
+# ## What the paper does not say
+#
+# - *Which map Figure 7 shows.* It names no level, layer, head or direction: “word-pixel” can be what a word takes from the pixels, or the reverse.
+# - *How the examples were chosen.* Figures 4 to 7 come without numbers.
+#
+# Section 4.4's ablations are a stronger causal test than ours: they train without the part (lesson 08).
+#
 # ## Five questions
 #
 # 1. Why is a lift better than the plain sum of the attention on a thing?
@@ -466,7 +500,7 @@ show(draw_answers([found for found in answers if found.kind != "right"][:6]))
 # <details><summary>Answers</summary>
 #
 # 1. A large thing gets much even from an even look. The lift divides by that.
-# 2. Words that mean no region look at the answer as well. So the look belongs to the answer more than to the word.
+# 2. Words that mean no region look at the answer too. So the look is the answer's more than the word's.
 # 3. Phrases on one scene succeed and fail together. The interval would be too narrow.
 # 4. HCAM's gates: after the last layer the words are read nowhere else.
 # 5. No. A network may need the path while it learns. Only training again tells, as in lesson 08.
@@ -480,7 +514,7 @@ show(draw_answers([found for found in answers if found.kind != "right"][:6]))
 # - Lift, paired difference and bootstrap gave numbers, and a control took the meaning out of a fine picture.
 # - Closed paths told causes from company.
 # - Of five sentences of section 4.5, two held, two did not, and one held in part.
-# - Wrong answers came in kinds; which kind depends on the family of the phrase.
+# - Wrong answers came in kinds, by family of phrases. On a photograph a right answer hung on one word of place.
 #
 # Practise: [the exercises of this lesson](../exercises/09_looking_inside_ex.ipynb).
 #

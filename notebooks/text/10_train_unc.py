@@ -28,7 +28,7 @@
 # - look at its best, its middling and its worst answers, and draw a conclusion;
 # - find the checkpoint, and use it on a phrase of your own.
 #
-# The same notebook trains on RefShapes, which is generated, and on the real data sets. Only the parameters below differ. Stored here is the preset `smoke`, a run of 20 steps: it shows every cell at work, and a network that marks nothing yet. `make train` runs this notebook from the command line, with the preset `quick` and its 4,000 steps:
+# The same notebook trains on RefShapes, which is generated, on the real data sets, and on photos of your own. Only the parameters below differ. Stored here is the preset `smoke`, a run of 20 steps: it shows every cell at work, and a network that marks nothing yet. `make train` runs this notebook from the command line, with the preset `quick` and its 4,000 steps:
 #
 # ```
 # make train
@@ -60,6 +60,52 @@
 #
 # On several GPUs the same run starts without a notebook: `accelerate launch -m shnet_lib train ...`, as [Several GPUs](../docs/several_gpus.md) says.
 
+# %% [markdown]
+# ## Photos without UNC
+#
+# UNC's photos and phrases are hard to get. COCO's validation photos with their masks are nearer, and a program makes phrases from masks. In a terminal, in the course's folder, with `.venv/bin/` before `shnet`:
+#
+# ```
+# shnet data fetch --dataset coco-val --data data/coco --photos 1000
+# shnet data make photos --instances data/coco/coco-val/instances.json \
+#     --photos data/coco/images/val2017 --out data/photos
+# make train DATASET=photos DATA=data/photos PRESET=photos RUN=runs/photos
+# ```
+#
+# Backbone and word vectors came with the course. Each training photo becomes up to eight pictures, with crops, flips and pasted things, and their features stay in memory: 0.3 MB per picture. The shipped network for photos was made so, on 583 photos in 4,009 pictures. One core took 69 minutes. Expect figures like its own, all on photos that it never saw:
+#
+# | phrases | how many | overall IoU | mean IoU | precision@0.5 |
+# |---|---|---|---|---|
+# | made, val | 629 | 0.499 | 0.419 | 0.450 |
+# | made, test | 525 | 0.509 | 0.360 | 0.360 |
+# | written, about people | 207 | 0.391 | 0.317 | 0.319 |
+# | written, about things | 552 | 0.409 | 0.251 | 0.237 |
+#
+# Section 6 of this notebook prints rows like the first two. The last two are what a person wrote on 80 other photos, and the better guess of what your own phrases will get. [Photos with made phrases](../docs/photos.md) says why.
+#
+# ## Your own photos
+#
+# A folder of photos, their masks as annotation tools export them (“COCO instances”), and a list of phrases:
+#
+# ```
+# data/mine/
+#     images/            dog.jpg, 2024/street.png, ...
+#     instances.json     photos, masks and categories
+#     refs.json          [{"ann_id": 7, "split": "train", "sentences": ["the dog"]}, ...]
+# ```
+#
+# `ann_id` names a mask of `instances.json`; `train` and `val` are the splits that a training needs. [Own data](../docs/own_data.md) has every field. Six photos with 35 phrases stand by as an example. From the folder to an answer:
+#
+# ```
+# shnet data make own-example --out data/mine      # or put yours there
+# shnet data check --dataset own --data data/mine  # what is there, or what is wrong
+# shnet evaluate data/weights/shnet_photos --dataset own --data data/mine --split val
+# make train DATASET=own DATA=data/mine PRESET=photos RUN=runs/mine
+# shnet predict runs/mine/best photo.jpg --phrase "the dog" --out masks
+# ```
+#
+# Evaluate before you train: [lesson 07](07_evaluation.ipynb) shows what the shipped network makes of the example, and perhaps it is good enough for your phrases. `SET="steps=20"` behind `make train` is a rehearsal of some two minutes. Without it the preset takes 4,500 steps. A hundred photos are learned by heart; with masks but few phrases, let phrases be made, as above.
+
 # %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
 # @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
 # An archive or a folder of the course: uploaded, mounted, or an address; it has none of its own yet.
@@ -90,8 +136,8 @@ if not importlib.util.find_spec("shnet_lib"):
 import os
 import time
 
-preset = os.environ.get("SHNET_PRESET", "quick")  # or "smoke", "unc-rehearsal", "unc-320", ...
-dataset = "refshapes-unc"  # or "unc", "unc+", "gref", "gref-umd", "refclef", "referit", ...
+preset = os.environ.get("SHNET_PRESET", "quick")  # or "smoke", "photos", "unc-rehearsal", ...
+dataset = "refshapes-unc"  # or "unc", "unc+", "gref", "refclef", "referit", "photos", "own", ...
 data = "../data/refshapes"
 run_folder = time.strftime("../runs/%Y%m%d-%H%M%S")
 resume = False  # True: go on with the run in run_folder

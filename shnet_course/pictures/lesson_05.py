@@ -159,7 +159,7 @@ def draw_gates(gates: Mapping[tuple[int, int], np.ndarray]) -> Figure:
 def draw_last_steps(
     photo: np.ndarray, logits: np.ndarray, mask: np.ndarray, target: np.ndarray, phrase: str
 ) -> Figure:
-    """Logits on the decoder's grid; the mask (orange) and the target (blue) over the scene."""
+    """Logits on the decoder's grid; the mask (orange) and the target (blue) over the picture."""
     figure = Figure(figsize=(9, 3.9), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
     limit = min(float(np.abs(logits).max()), 15)  # beyond it a pixel is as sure as can be
@@ -172,7 +172,7 @@ def draw_last_steps(
     draw_mask(right, photo, f"“{phrase}”: IoU {iou:.2f}", target, mask)
     figure.set_label(
         f"The logits on {height} by {width} cells, from {logits.min():.0f} to {logits.max():.0f}, "
-        f"and the mask for “{phrase}”: {mask.mean():.1%} of the scene, IoU {iou:.2f}."
+        f"and the mask for “{phrase}”: {mask.mean():.1%} of the picture, IoU {iou:.2f}."
     )
     return figure
 

@@ -151,7 +151,7 @@ def test_the_last_steps_show_logits_and_the_iou_of_the_mask():
     left, right, _ = figure.axes
     assert np.array_equal(left.images[0].get_array(), logits)
     assert left.images[0].get_clim() == (-8, 8) and right.get_title() == "“top row”: IoU 0.50"
-    assert "50.0% of the scene" in figure.get_label()
+    assert "50.0% of the picture" in figure.get_label()
 
 
 @pytest.mark.parametrize(
