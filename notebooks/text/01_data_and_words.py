@@ -349,7 +349,7 @@ print(words)
 print(word_mask.astype(int))
 
 # %% [markdown]
-# The library makes batches of whole examples. The three expressions below are of one scene, so the batch holds one image. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
+# The library makes batches of whole examples. Three expressions of one scene make a batch with one image. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
 
 # %% tags=["nbval-check-output"]
 from shnet_lib.data.dataset import ReferringDataset, collate
