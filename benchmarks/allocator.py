@@ -36,7 +36,7 @@ def measure_allocator(repeats: int, tiny: bool) -> dict[str, Any]:
             found[name].append(float(run.stdout))
     milliseconds = {name: median(values) for name, values in found.items()}
     return {
-        **{f"{name}, ms a step": value for name, value in milliseconds.items()},
+        **{f"{name}, ms per step": value for name, value in milliseconds.items()},
         "times faster": milliseconds["memory given back"] / milliseconds["memory kept"],
     }
 

@@ -31,8 +31,8 @@ def measure_compiled(config: ModelConfig, repeats: int) -> dict[str, Any]:
     compiling = time.perf_counter() - began
     seconds = in_turns(steps, repeats)
     return {
-        "plain, ms a step": 1000 * seconds["plain"],
-        "compiled, ms a step": 1000 * seconds["compiled"],
+        "plain, ms per step": 1000 * seconds["plain"],
+        "compiled, ms per step": 1000 * seconds["compiled"],
         "times faster": seconds["plain"] / seconds["compiled"],
         "seconds to compile": compiling,
     }

@@ -20,7 +20,7 @@ BATCH = 50
 
 
 def measure_pipe(data: Path, dataset: str, image_size: int, repeats: int) -> dict[str, Any]:
-    """Rates a second on one core, over the training split of a data set in the REFER layout."""
+    """Rates per second on one core, over the training split of a data set in the REFER layout."""
     expressions = read_expressions(data, dataset, "train")
     vocabulary = Vocabulary.from_texts(expression.text for expression in expressions)
     plain, cached = (ReferringDataset(expressions, vocabulary, image_size) for _ in range(2))
@@ -65,7 +65,7 @@ def measure_pipe(data: Path, dataset: str, image_size: int, repeats: int) -> dic
                 sampler.batch_size * len(batches) / _seconds(read, batches, repeats)
             )
         torch.set_num_threads(threads)
-    return found | {f"{name} a second": rate for name, rate in rates.items()}
+    return found | {f"{name} per second": rate for name, rate in rates.items()}
 
 
 def _seconds(run: Callable[[Any], Any], items: Iterable, repeats: int) -> float:

@@ -80,7 +80,7 @@ from shnet_course.widgets import ask_photos
 ask_photos(of_photos, photos, phrase="cat")
 
 # %% [markdown]
-# It is often wrong. Its phrases were made by a program from the masks of a few hundred photos: kind, place, size, colour, relation ([docs/photos.md](../docs/photos.md) says how, and what such phrases cannot teach). Each network of the course comes with a card that says what made it, and what it reaches on pictures that it was not trained on:
+# This network is often wrong. Its training phrases were made by a program from the masks of a few hundred photos: kind, place, size, colour, relation ([docs/photos.md](../docs/photos.md) says how, and what such phrases cannot teach). Each network of the course comes with a card that says what made it, and what it reaches on pictures that it was not trained on:
 
 
 # %% tags=["nbval-check-output"]
@@ -93,7 +93,7 @@ def print_card(trained):
 print_card(of_photos)
 
 # %% [markdown]
-# 0 is useless and 1 is perfect; what the two measures are is seen below.
+# 0 is useless and 1 is perfect. Lesson 07 says what the two measures are, and why one number is not enough.
 #
 # The course builds **SHNet**, the network behind these answers, from its parts: *Comprehensive Multi-Modal Interactions for Referring Image Segmentation* (Jain and Gandhi, Findings of ACL 2022). “The paper” is always this one; sections, equations, tables and figures are named by its numbers.
 
@@ -120,12 +120,12 @@ three = [of_scene[phrase] for phrase in phrases]
 show(draw_expressions(three, columns=3))
 
 # %% [markdown]
-# To answer, it is not enough to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper has two ideas for this. Words and pixels should look at each other *at the same time* (its Figure 1). And coarse and fine views of the picture should exchange what they found (section 1).
+# To answer, it is not enough to know what a circle looks like. “The second star from the left” needs counting, “the square that is not striped” needs every square, “the sand under the stars” needs the stars too. The paper has two ideas for this. Take “anywhere but the road”: a network that first finds what the words name finds the road, and the mistake stays to the end. So words and pixels should look at each other *at the same time* (its Figure 1 argues so on a photo). And coarse and fine views of the picture should exchange what they found (section 1).
 
 # %% [markdown]
 # ## Ask it yourself
 #
-# This small SHNet was trained on RefShapes. It has the parts of the paper's network, each of them smaller.
+# This small SHNet was trained on RefShapes. The modules are the paper's, each of them smaller. The backbone is a small one of the course's own, and the words are one-hot vectors, not GloVe's.
 
 # %% tags=["nbval-check-output"]
 from shnet_course.answer import describe_answer, draw_answer
@@ -165,7 +165,7 @@ masks = [predict(trained, e.photo(), e.text).mask for e in three]
 show(draw_predictions(three, masks, columns=3))
 
 # %% [markdown]
-# With the white heart, the second thing from the right, it marks a piece of the square behind it. How good is it over many phrases? Its card tells. Lesson 01 says what the three sets are. Lesson 07 says what the two measures are, and why one number is not enough.
+# For the white heart, the second thing from the right, the network also marks a piece of the square behind the heart. How good is the network over many phrases? Its card tells. Lesson 01 says what the three sets are.
 
 # %% tags=["nbval-check-output"]
 print_card(trained)
@@ -191,20 +191,20 @@ from shnet_course.pictures.architecture import BOXES, draw_architecture
 show(draw_architecture(lit=BOXES))
 
 # %% [markdown]
-# | lesson | what you build | paper |
-# |---|---|---|
-# | [01 · Data and words](01_data_and_words.ipynb) | from files on disk to expressions, masks and words | 4.1 |
-# | [02 · Features](02_features.ipynb) | a frozen backbone, one grid, an LSTM | 3.1 |
-# | [03 · SFM](03_sfm.ipynb) | attention over pixels and words together | 3.2 |
-# | [04 · HCAM](04_hcam.ipynb) | levels that ask each other where to look | 3.3 |
-# | [05 · The mask decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 |
-# | [06 · Training](06_training.ipynb) | a loop in twenty lines, and how to read its curves | 4.2 |
-# | [06b · Training on a GPU](06b_training_on_a_gpu.ipynb) | a loop that keeps a GPU busy, and two processes with one gradient | 4.2 |
-# | [07 · Evaluation](07_evaluation.ipynb) | metrics, and why tables do not compare | 4.1, 4.3 |
-# | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 |
-# | [09 · Looking inside](09_looking_inside.ipynb) | what attends to what, measured | 4.5 |
-# | [10 · Train and evaluate](10_train_unc.ipynb) | the whole run, on RefShapes or on real photos | 4 |
-# | [11 · The finale](11_finale.ipynb) | a module of your own in HCAM's place, in a contest | 3.3, 4.4 |
+# | lesson | what you build | paper | minutes to read |
+# |---|---|---|---|
+# | [01 · Data and words](01_data_and_words.ipynb) | from files on disk to expressions, masks and words | 4.1 | 40 |
+# | [02 · Features](02_features.ipynb) | a frozen backbone, one grid, an LSTM | 3.1 | 40 |
+# | [03 · SFM](03_sfm.ipynb) | attention over pixels and words together | 3.2 | 45 |
+# | [04 · HCAM](04_hcam.ipynb) | levels that ask each other where to look | 3.3 | 35 |
+# | [05 · The mask decoder and the whole model](05_decoder_and_shnet.ipynb) | from features to a mask | 3.4 | 40 |
+# | [06 · Training](06_training.ipynb) | a loop in twenty lines, and how to read its curves | 4.2 | 40 |
+# | [06b · Training on a GPU](06b_training_on_a_gpu.ipynb) | a loop that keeps a GPU busy, and two processes with one gradient | 4.2 | 30 |
+# | [07 · Evaluation](07_evaluation.ipynb) | metrics, and why tables do not compare | 4.1, 4.3 | 35 |
+# | [08 · Ablations](08_ablations.ipynb) | which part carries the result | 4.4 | 25 |
+# | [09 · Looking inside](09_looking_inside.ipynb) | what attends to what, measured | 4.5 | 40 |
+# | [10 · Train and evaluate](10_train_unc.ipynb) | the whole run, on RefShapes or on real photos | 4 | 20 |
+# | [11 · The finale](11_finale.ipynb) | a module of your own in HCAM's place, in a contest | 3.3, 4.4 | 20 |
 #
 # Each lesson stands alone: what it needs of the others it imports from `shnet_lib`, the package beside the notebooks. No lesson needs a GPU or the web. What other networks changed since then: [after SHNet](../docs/after_shnet.md).
 #

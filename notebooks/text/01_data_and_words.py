@@ -349,7 +349,7 @@ print(words)
 print(word_mask.astype(int))
 
 # %% [markdown]
-# The library makes batches of whole examples. These three expressions are of one scene, and so have one image among them. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
+# The library makes batches of whole examples. Three expressions of one scene make a batch with one image. `image_index` says which image each expression belongs to, `expression_index` where it stands in the data set.
 
 # %% tags=["nbval-check-output"]
 from shnet_lib.data.dataset import ReferringDataset, collate
@@ -399,7 +399,7 @@ print("no vector, so zeros:", missing)
 # %% [markdown]
 # “lady” is as good as “woman”: a network that has learnt one has nearly learnt the other. And “botom” stands among the place words, misspelt as it is.
 #
-# But the word nearest to “left” is “right”, at 0.99. The two are used alike, and use is all that such vectors know. They say “a place word”, hardly *which*. That has to be learnt from the photos.
+# But the word nearest to “left” is “right”, at 0.99. The two are used alike, and use is all that such vectors know. The vectors say “a place word”, hardly *which*. The side has to be learnt from the photos.
 #
 # Try words of your own: “red”, or “dog”, which was said rarely.
 

@@ -41,9 +41,9 @@ show(draw_architecture({"backbone", "levels", "words"}))
 # %% [markdown]
 # ## The backbone and its levels
 #
-# The paper takes a network that was trained for another task, and keeps it fixed (section 4.2): DeepLabv3+, trained to name the pixels of Pascal VOC's photos, or ResNet-101, trained to name ImageNet's. That was sensible: photos with phrases are few, photos with names are many.
+# The paper takes a network that was trained for another task, and keeps it fixed (section 4.2): DeepLabv3+, trained to name the pixels of Pascal VOC's photos, or ResNet-101, trained to name ImageNet's. The choice was sensible: photos with phrases are few, photos with names are many.
 #
-# These two are large downloads. A smaller network that knows ImageNet came with the course's installation, EfficientNet-Lite0 (Tan and Le, 2019). It has never read a phrase.
+# Both backbones are large downloads. A smaller network that knows ImageNet came with the course's installation, EfficientNet-Lite0 (Tan and Le, 2019). This network has never read a phrase.
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -102,7 +102,7 @@ astronaut = photos["astronaut"], levels["astronaut"]
 show(draw_levels({"photo": astronaut, "scene": (scene, of_scene)}))
 
 # %% [markdown]
-# Level 2 of the photo is a line drawing: it answers to edges, whatever they belong to. Level 3 has parts, such as the collar and the badge. On level 4 a whole thing has one colour: the suit red, the helmet green, the model of the shuttle yellow. That is why SHNet reads three levels: the fine ones know *where*, the coarse one knows *what*.
+# Level 2 of the photo is a line drawing: it answers to edges, whatever they belong to. Level 3 has parts, such as the collar and the badge. On level 4 a whole thing has one colour: the suit red, the helmet green, the model of the shuttle yellow. So SHNet reads three levels: the fine ones know *where*, the coarse one knows *what*.
 #
 # The scene's level 2 already shows its things whole. Its levels 3 and 4 look like noise, but that is a limit of three colours: the SHNet that reads them reaches an overall IoU of 0.92.
 #
@@ -242,7 +242,7 @@ show(draw_survival(shares, grids))
 #
 # > The hidden feature of LSTM at ith time step $l_i \in \mathbb{R}^{C_l}$ is used to denote the word feature for the ith word in the expression. (Section 3.1)
 #
-# The paper does not print the LSTM. It carries two vectors from word to word, the state $h$ and a memory $c$. For each word $x_t$:
+# The paper does not print the LSTM. An LSTM carries two vectors from word to word, the state $h$ and a memory $c$. For each word $x_t$:
 #
 # $$i, f, o = \sigma(W_{i,f,o}\,[x_t; h_{t-1}]), \quad g = \tanh(W_g\,[x_t; h_{t-1}])$$
 # $$c_t = f \circ c_{t-1} + i \circ g, \qquad h_t = o \circ \tanh(c_t)$$
@@ -277,7 +277,7 @@ def run_lstm(lstm, vectors):
 
 
 # %% [markdown]
-# The library's `WordEncoder` looks word vectors up and runs PyTorch's LSTM. Take that of the small SHNet which the course ships. It was trained on RefShapes, and its word vectors are *one-hot*: a single 1 among zeros.
+# The library's `WordEncoder` looks word vectors up and runs PyTorch's LSTM. Take the encoder of the small SHNet which the course ships. This network was trained on RefShapes, and its word vectors are *one-hot*: a single 1 among zeros.
 
 # %% tags=["nbval-check-output"]
 from shnet_lib import load_shnet
@@ -315,11 +315,11 @@ last, average = [f[-1] for f in feats], [f.mean(dim=0) for f in feats]
 show(draw_alike(phrases, {"last state": cosines(last), "average": cosines(average)}))
 
 # %% [markdown]
-# The cosine is 1.0. By “circle” the trained LSTM has let go of “left”. It has also learnt that “2nd” is “second”. In the average of all words the two sides differ.
+# The cosine is 1.0. By “circle” the trained LSTM has let go of “left”. The LSTM has also learnt that “2nd” is “second”. In the average of all words the two sides differ.
 #
 # The network can afford that: SFM lets every pixel look at every word (lesson 03), and HCAM averages the words (lesson 04). So “left” is asked where it stands. **Now you:** [The mean of the real words](../exercises/02_features_ex.ipynb).
 #
-# The LSTM reads from left to right. So a word's feature knows what came before it and nothing of what follows. That settles padding, too. **Predict:** six padded words behind the phrase, or six before it: which changes the real words?
+# The LSTM reads from left to right. So a word's feature knows what came before it and nothing of what follows. The direction settles padding, too. **Predict:** six padded words behind the phrase, or six before it: which changes the real words?
 
 # %% tags=["nbval-check-output"]
 one, two = word_feats_of("left red circle"), word_feats_of("left red star")
@@ -378,7 +378,7 @@ counts = [sum(p.numel() for p in part.parameters()) for part in parts]
 print(*(f"{count / 1e6:.1f} M" for count in counts), f"together {sum(counts) / 1e6:.1f} M")
 
 # %% [markdown]
-# That is more than a quarter of all 62.2 million parameters that the network trains (lesson 05 counts them).
+# The projections are more than a quarter of all 62.2 million parameters that the network trains (lesson 05 counts them).
 
 # %% [markdown]
 # ## Five questions

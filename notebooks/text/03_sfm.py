@@ -30,7 +30,7 @@
 # %% [markdown]
 # ## The question
 #
-# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other, so a mistake in the first step stayed to the end (section 1). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. That was the paper's good idea: attention over one sequence needs no order of steps. Figure 2 puts SFM before HCAM.
+# Take “green square at top”. To answer it, a network has to know which pixels belong together, which words belong together, and which pixels which word is about. Earlier methods did these one after the other, so a mistake in the first step stayed to the end (section 1). The Synchronous Multi-Modal Fusion Module, SFM, does all of it in one step. Attention over one sequence needs no order of steps: a good idea. Figure 2 puts SFM before HCAM.
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
@@ -99,7 +99,7 @@ for name, before, after in zip(tokens, x.tolist(), mixed.tolist(), strict=True):
     print(f"{name:12} {before} -> {[round(value, 1) for value in after]}")
 
 # %% [markdown]
-# Read the last line. The word “red” was only red. It now also carries some “left”, because one of the pixels it looked at is on the left.
+# Read the last line. The word “red” was only red. Now the word carries some “left” too, because a pixel it looked at is on the left.
 #
 # ## The four blocks
 #
@@ -142,9 +142,9 @@ parts["value: hands over"] = value.numpy()
 show(draw_query_key_value(parts, learned.numpy(), list(tokens), ["red", "blue", "left"]))
 
 # %% [markdown]
-# Read the first row: “red, left” asks for much red, and for little blue and little left. It finds “red, right”, and the word “red”, which has the same vector. Nobody trained the row of “left”.
+# Read the first row: “red, left” asks for much red, and for little blue and little left. The pixel finds “red, right”, and the word “red”, which has the same vector. Nobody trained the row of “left”.
 #
-# A network learns all three layers. It also asks several times side by side, in *heads* that share the channels out between them.
+# A network learns all three layers. Each token asks several times side by side, in *heads* that share the channels out between them.
 #
 # ## From hand to function
 #
@@ -333,7 +333,7 @@ maps = dict(zip(words, from_pixels, strict=True))
 show(draw_word_maps(photo, target, maps, "level 4, layer 3: what each word takes from the pixels"))
 
 # %% [markdown]
-# In layer 1 the target's pixels listen most to “square”, the lower half of the scene listens to “top”, and “at” gets little. In layer 3 all four words take about half of what they take from the one thing that the phrase means, even the word “at”. By then a word no longer stands for itself. Look at single rows yourself; the words are the last four tokens. Level 2 is less tidy.
+# In layer 1 the target's pixels listen most to “square”, the lower half of the scene listens to “top”, and “at” gets little. In layer 3 all four words take about half of what they take from the one thing that the phrase means, even the word “at”. By then a word no longer stands for itself. Look at single rows; the words are the last four tokens. Level 2 is less tidy.
 
 # %%
 from functools import partial
@@ -404,7 +404,7 @@ measured["weights never kept"] = [sfm_memory(side, False) for side in sides]
 show(draw_memory(sides, measured, {}))
 
 # %% [markdown]
-# Without weights the memory grows with the number of tokens, not with its square. With the rest of the network, about 15 samples then fit on an 11 GB card at 40 x 40, and 9 with the weights kept; lesson 06 has the settings that make smaller batches do.
+# Without weights the memory grows with the number of tokens, not with its square. With the rest of the network, about 15 samples then fit on an 11 GB card at 40 x 40, and 9 with the weights kept; lesson 06b has the settings that make smaller batches do.
 #
 # ## Printed against released
 #
@@ -482,7 +482,7 @@ for name in ("printed", "released"):
     print(f"{name:9} {spread(fused_visual[0]):.2f}")
 
 # %% [markdown]
-# In the printed form nearly all pixels come out alike, and the network has to find their differences again through learnt attention. The library trains both, `model.sfm=printed` and `model.sfm=released`. The rule of this course: the presets of the real data sets (`unc-320` and the others) and all shipped networks have the *released* form. The paper does not compare the two.
+# In the printed form nearly all pixels come out alike, and the network has to find their differences again through learnt attention. The library trains both, `model.sfm=printed` and `model.sfm=released`. The rule of this course: the presets of the real data sets (`unc-320` and the others) and all shipped networks have the *released* form. Neither the paper nor, so far, lesson 08 compares the two.
 
 # %% [markdown]
 # ## Five questions

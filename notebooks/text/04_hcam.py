@@ -347,7 +347,7 @@ print(f"{pair}, channel {channel}, where it was chosen: {chosen[pair][channel]:+
 print(f"{pair}, channel {channel}, on the other half:   {tested:+.2f}")
 
 # %% [markdown]
-# A positive number is a gate that opens at the target, a negative one a gate that shuts there. Those of the second line did not choose the channel.
+# A positive number is a gate that opens at the target, a negative one a gate that shuts there. Phrases of the second line did not choose the channel.
 #
 # But does the gate answer the phrase, or does it tell any thing from the background? Ask for something else in the same scene, and look at the same pixels.
 

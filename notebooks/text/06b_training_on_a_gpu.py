@@ -105,7 +105,7 @@ def train(network, batches):
 
 
 # %% [markdown]
-# A GPU is sent its work and returns at once. So a clock that does not wait for it measures nothing: `measure_training` calls `torch.cuda.synchronize()` first. It leaves out two steps to warm up, and reads the peak from `torch.cuda.max_memory_allocated()`. On a CPU it adds up tensors.
+# A GPU is sent its work and returns at once. So a clock that does not wait for it measures nothing: `measure_training` calls `torch.cuda.synchronize()` first. The function leaves out two steps to warm up, and reads the peak from `torch.cuda.max_memory_allocated()`. On a CPU it adds up tensors.
 
 # %%
 from shnet_course.measure.training import as_table, measure_training
@@ -174,7 +174,7 @@ def make_loader(batches, workers=2):
 measure("3 two workers", train, make_loader(batches_of()))
 
 # %% [markdown]
-# On two cores the workers take time from the computing. A GPU leaves the cores free. When does it starve? That depends on two times only, loading and computing a batch.
+# On two cores the workers take time from the computing. A GPU leaves the cores free. When does it starve? The answer depends on two times only, those of loading and of computing a batch.
 #
 # **Predict:** what share of the time does a device work that computes a batch four times as fast as it is loaded, without workers? How many workers feed it?
 
@@ -245,8 +245,8 @@ for name, number in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
 #
 # Three switches change how a GPU computes, not what.
 #
-# - **TF32** rounds the factors of float32 products to 10 bits of fraction. It helps what autocast leaves in float32.
-# - **Fused attention** never writes the N x N weights to memory. It helps on a CPU, too: below at the paper's N = 349.
+# - **TF32** rounds the factors of float32 products to 10 bits of fraction. The switch helps what autocast leaves in float32.
+# - **Fused attention** never writes the N x N weights to memory. This saves memory on a CPU, too: below at the paper's N = 349.
 # - **`compile`** joins small kernels into large ones, after a minute of compiling.
 
 # %%

@@ -15,55 +15,53 @@
 # %% [markdown]
 # # 08 · Ablations
 #
-# *Section 4.4, Tables 2, 3 and 4 · 29 seconds on two CPU cores*
+# *Section 4.4, Tables 2, 3 and 4 · 25 minutes to read, 10 seconds to run on two CPU cores*
 #
 # **You need to know** the parts of the network (lessons 02 to 05) and what overall IoU is (lesson 07).
 #
 # In this lesson you will
 #
-# - build every row of Tables 2 and 4 from one `ModelConfig`, and count what each adds;
-# - read runs of several seeds, and put an interval around a difference;
+# - build every row of Tables 2 and 4 from one `ModelConfig`, and count its parameters;
+# - read runs of three seeds, and put an interval around a difference;
 # - lay our differences beside the paper's, and see which of them are clear;
-# - train two rows live, on a budget of a minute.
+# - work out how often a single run misleads, and how many seeds a difference needs.
 
 # %% [markdown]
 # ## Which part carries the result?
 #
-# An ablation takes one part away and measures what is lost. The paper does it in Tables 2, 3 and 4: without SFM, without HCAM, with other aggregators, with one-hot words, without positions, with another backbone. Each number there is one run. A second run with another seed would give another number, so a reader has to ask how large the difference has to be to mean something.
+# An *ablation* takes one part away and measures what is lost. The paper does that in Tables 2, 3 and 4: without SFM, without HCAM, with other aggregators, with one-hot words, without positions, with another backbone. It was a sound plan. Each part is tested alone and together with the other one, and Table 4 puts rival modules into the *same* network.
+#
+# Each number there is one run. A second run with another seed would give another number. So how large must a difference be to mean something?
 
 # %%
 from shnet_course.pictures.architecture import draw_architecture
 from shnet_course.pictures.base import show
 
-show(
-    draw_architecture(lit={"sfm", "hcam"}),
-    alt="The network as boxes from photo and phrase to the mask. SFM and HCAM are lit.",
-)
+show(draw_architecture(lit={"sfm", "hcam"}))
 
 # %% [markdown]
 # ## A row is a configuration
 #
-# Table 2 has eight rows and Table 4 four. In the library a row is what it changes in `ModelConfig`, and nothing else. `{}` changes nothing: that is SHNet, whose fusion is HCAM.
+# Table 2 has eight rows and Table 4 has four. In the library a row is what the row changes in `ModelConfig`, and nothing else. `{}` changes nothing: that is SHNet, whose fusion is HCAM.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
 
 for name, change in (TABLE_2 | TABLE_4).items():
     print(f"{name:16} {change}")
 
 # %% [markdown]
-# The rows do not cost the same. Here are the trained parameters of each at the paper's size, in millions, for a vocabulary of 10,000 words, whose vectors GloVe initialises. (One-hot words cost most: the LSTM then has weights for every single word.) A row with more parameters may win for that reason alone.
+# The rows do not cost the same, and a row with more parameters may win for that reason alone. Count the trained parameters of each row at the paper's size, for a vocabulary of 10,000 words whose vectors GloVe initialises. **Predict:** Table 4 compares HCAM with MGATE, TGFE and GBFM. Which of the four makes the largest network?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from dataclasses import replace
 
 from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
 
 
 def trained_millions(change: dict) -> float:
-    return count_parameters(replace(PAPER, **change), PAPER_WORDS)[-1][1] / 1e6
+    _, trained, _ = count_parameters(replace(PAPER, **change), PAPER_WORDS)[-1]
+    return trained / 1e6
 
 
 sizes = {name: trained_millions(change) for name, change in (TABLE_2 | TABLE_4).items()}
@@ -71,156 +69,207 @@ for name in sorted(sizes, key=sizes.get):
     print(f"{name:16} {sizes[name]:6.1f} M")
 
 # %% [markdown]
+# MGATE makes a network as large as HCAM's; TGFE's has a third fewer trained parameters. The largest of all reads one-hot words: its LSTM has weights for every single word.
+#
+# **Now you:** [A row of Table 2, The baseline from parts](../exercises/08_ablations_ex.ipynb).
+#
 # ## Our runs
 #
-# The photos of UNC cannot be shipped, so we ask the same questions of RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Each line of the table below is one run of the preset `tables`: its row, its seed, what came out. The rows that stand there are those that were run; the command at the end of the lesson adds others. Below the runs stands the command of the first.
+# The photos of UNC cannot be shipped, so we put the same questions to RefShapes. Its `unc` flavour has short phrases full of places, as UNC has. Six rows were trained for 4,000 steps each, with three seeds.
+#
+# These runs are of an earlier edition of the library. Its network had no LeakyReLU behind HCAM, and enlarged the logits without aligned corners (lesson 05); its preset `quick` is called `tables` today. Here is the overall IoU on the validation split, and the command of the first run.
 
 # %%
 from pathlib import Path
 
+from shnet_course.measure.ablations import by_row
+from shnet_course.tables import Table
 from shnet_lib.training.ablations import read_lines
 
 lines = read_lines(Path("../docs/results/ablations.csv"))
-for line in lines:
-    print(f"{line['row']:24} seed {line['seed']}  val {float(line['val_overall_iou']):.3f}")
-print()
-print(lines[0]["command"])
-print(f"torch {lines[0]['torch']}, {lines[0]['device']}, {lines[0]['threads']} thread")
+values = by_row(lines, "val_overall_iou")
+cells = [[row, *(f"{seeds[seed]:.3f}" for seed in (0, 1, 2))] for row, seeds in values.items()]
+first = f"{lines[0]['command']} (torch {lines[0]['torch']}, {lines[0]['device']})"
+Table(["row", "seed 0", "seed 1", "seed 2"], cells, note=first)
 
 # %% [markdown]
-# All rows of one seed see the same batches in the same order. A lucky order may help them all. So we subtract seed by seed, and only then take the mean.
+# <details><summary><b>Aside:</b> which rows have not been trained?</summary>
+#
+# SFM+ConvLSTM of Table 2, the three rivals of Table 4, and SHNet with Eq. 1 as printed (lesson 03). `shnet ablate` knows them all by these names: the command stands at the end of this lesson. Row 6, “w/o GloVe”, has no counterpart here, because all our rows read one-hot words. The words of RefShapes are few, and mean what the scenes show.
+#
+# Table 3 compares backbones on photos: DeepLabv3+ against ResNet-101, at 320 and at 448. RefShapes has a small backbone of its own and cannot answer that. `model.backbone=resnet101` with `PRESET=unc-320` is the run ([lesson 10](10_train_unc.ipynb)).
+#
+# </details>
+#
+# ## Seed by seed
+#
+# All rows of one seed see the same batches in the same order. A lucky order may help them all. So we subtract seed by seed, and only then take the mean. How much luck does that remove? Let $s$ be the standard deviation of the differences. If two rows had nothing in common, $s^2$ would be the sum of the squares of their own standard deviations. **Predict:** is $s$ smaller than that for every row?
 
 # %%
-from shnet_course.measure.ablations import by_row, differences
+from math import sqrt
+from statistics import mean, stdev
 
-values = by_row(lines, "val_overall_iou")
-found = differences(values, to="SHNet")
-for row, difference in found.items():
-    print(f"{row:24} {difference}")
+differences_of = {
+    row: [seeds[seed] - values["SHNet"][seed] for seed in (0, 1, 2)]
+    for row, seeds in values.items()
+    if row != "SHNet"
+}
+print("minus SHNet's           seed 0  seed 1  seed 2      s   if unrelated")
+for row, d in differences_of.items():
+    unrelated = sqrt(stdev(values[row].values()) ** 2 + stdev(values["SHNet"].values()) ** 2)
+    print(f"{row:22}", *(f"{x:+7.3f}" for x in d), f"{stdev(d):8.3f} {unrelated:9.3f}")
 
 # %% [markdown]
+# Not for every row. “only SFM” moves with SHNet from seed to seed, and its $s$ is a quarter of what it would be otherwise; for Conv3D it is half. The baseline and “only HCAM” share no luck with SHNet. There subtracting seed by seed gains nothing.
+#
 # ## How wide is an interval?
 #
 # If the differences $d_i$ are spread like a bell curve, the mean of $n$ of them lies within
 #
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}$$
 #
-# of the true one in 19 of 20 cases, $s$ being their standard deviation and $t_{n-1}$ Student's factor. For two seeds that factor is huge, and for one there is no interval at all.
+# of the true one in 19 of 20 cases. $t_{n-1}$ is Student's factor. **Predict:** for many seeds the factor is 2. How large is it for two seeds?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from scipy.stats import t as student
 
 for seeds in (2, 3, 5, 10, 30):
     print(f"{seeds:3} seeds: factor {student.ppf(0.975, seeds - 1):6.2f}")
 
 # %% [markdown]
-# By hand, for the baseline of Table 2, against the line above:
+# For two seeds the factor is huge, and for one there is no interval at all. By hand for the baseline of Table 2, and as the library has it:
 
 # %%
-from math import sqrt
-from statistics import mean, stdev
+from shnet_course.measure.ablations import differences
 
-seeds = sorted(values["baseline"])
-d = [values["baseline"][seed] - values["SHNet"][seed] for seed in seeds]
+found = differences(values, to="SHNet")
+d = differences_of["baseline"]
 half_width = student.ppf(0.975, len(d) - 1) * stdev(d) / sqrt(len(d))
-print([round(x, 3) for x in d])
-print(f"{mean(d):+.3f} +- {half_width:.3f}")
 assert abs(half_width - found["baseline"].half_width) < 1e-9
+print(f"by hand  {mean(d):+.3f} ± {half_width:.3f}")
+print(f"library  {found['baseline']}")
 
 # %% [markdown]
+# **Now you:** [An interval over seeds, Is the difference clear?](../exercises/08_ablations_ex.ipynb)
+#
 # ## Beside the paper's
 #
-# Points of overall IoU that a row loses against SHNet: ours on RefShapes with intervals, the paper's on UNC as single diamonds. The two data sets differ, so the sizes of the differences may differ too. What can be compared is their sign and, where there are several rows, their order.
-
-# %%
-from shnet_course.measure.ablations import draw_differences
-
-told = "; ".join(f"{row} {100 * d.mean:+.1f} points" for row, d in found.items())
-show(
-    draw_differences(found, "SHNet"),
-    alt=f"Each row's overall IoU less SHNet's, on RefShapes: {told}.",
-)
-
-# %% [markdown]
-# Which of ours are clear, in the sense that the interval leaves zero out?
-
-# %%
-for row, difference in found.items():
-    verdict = "clear" if difference.is_clear else "not clear"
-    print(f"{row:24} {verdict} ({difference.seeds} seeds)")
-
-# %% [markdown]
-# A row that is not clear is not refuted. It may be that the difference is small, or that there are too few seeds. The command at the end of this lesson adds more.
+# How many points of overall IoU does a row lose against SHNet? Ours are measured on RefShapes and have intervals. The paper's are measured on UNC and stand as single diamonds. The data sets differ, so the sizes of the differences may differ too. What can be compared is their sign and their order.
 #
-# ## What holds up
+# A difference is *clear* if its interval leaves zero out. **Predict:** which of the five are clear?
+
+# %%
+from shnet_course.pictures.lesson_08 import draw_differences
+
+show(draw_differences(found, "SHNet"))
+for row, difference in found.items():
+    print(f"{row:16} {difference}: {'clear' if difference.is_clear else 'not clear'}")
+
+# %% [markdown]
+# A row that is not clear is not refuted. The difference may be small, or there may be too few seeds.
 #
 # Section 4.4 also compares the parts with the baseline: +4.83 points for “only HCAM”, +7.46 for “only SFM”. Ours:
 
 # %%
 above = differences(values, to="baseline")
 for row in ("only HCAM", "only SFM", "SHNet"):
-    print(f"{row:24} {above[row]}")
+    print(f"{row:10} {above[row]}")
 
 # %% [markdown]
-# On RefShapes, with 4,000 steps and three seeds a row:
+# ## What holds up
+#
+# On RefShapes, after 4,000 steps and with three seeds per row:
 #
 # - **The pair helps.** SHNet stands clearly above the baseline, as in the paper.
 # - **Neither part helps alone.** What “only HCAM” and “only SFM” gain cannot be told from chance. In the paper each gains much by itself.
-# - **That HCAM is better than Conv3D is not shown.** SFM+Conv3D was ahead of SHNet with each of the three seeds, though not clearly; in the paper SHNet leads by 0.82 points. And Conv3D has fewer parameters. A lead of that size needs more than one run in either direction.
+# - **That HCAM is better than Conv3D is not shown.** SFM+Conv3D was ahead of SHNet with each of the three seeds, though not clearly. In the paper SHNet leads by 0.82 points. And Conv3D has fewer parameters.
 # - **Positions matter far more here**: some 16 points, against 0.91. Many of these phrases are about places ([lesson 01](01_data_and_words.ipynb) counts them).
 #
-# Why the data sets differ so much in these, the table does not say. 4,000 steps are few, too: the shipped SHNet took 20,000.
+# Why the data sets differ so much, the table does not say. Perhaps 4,000 steps are too few: the shipped SHNet took 20,000 and reaches 0.92. A part that helps late would look useless here. A *learning curve* of each row would tell, and these runs kept none; `shnet ablate` writes one for every run today. Which kinds of phrases each part helps with, [lesson 09](09_looking_inside.ipynb) measures on three of these networks.
 #
-# ## Two rows, live
+# ## What would it take?
 #
-# Here are SHNet and the baseline on a budget of a minute: 1,800 expressions, 150 steps each. That is far too little to rank them, and that is the point. Look at the two numbers, then change the seed and run the cell again.
+# Suppose that SHNet truly leads Conv3D by the paper's 0.82 points, and that the luck of a seed is as large as ours: $s$ = 0.95 points. Then one pair of runs shows a difference from a bell curve around 0.82. **Predict:** how often does the better network lose?
 
 # %%
-from tempfile import TemporaryDirectory
+from functools import partial
 
-from shnet_lib.data import read_expressions
-from shnet_lib.training.config import configure
-from shnet_lib.training.fit import fit
+from ipywidgets import IntSlider
 
-splits = {
-    split: read_expressions("../data/refshapes", "refshapes-unc", split)
-    for split in ("train", "val")
-}
-data = {"train": splits["train"][:1800], "val": splits["val"][:300]}
+from shnet_course.pictures.lesson_08 import draw_luck
+from shnet_course.widgets import explore
 
-
-# %%
-def short_run(change: dict, seed: int) -> float:
-    settings = {f"model.{name}": value for name, value in change.items()}
-    config = configure("tables", steps=150, evaluate_every=150, seed=seed, **settings)
-    with TemporaryDirectory() as folder:
-        return fit(config, data, Path(folder)).best["val_overall_iou"]
-
-
-for row in ("SHNet", "baseline"):
-    print(f"{row:10} {short_run(TABLE_2[row], seed=0):.3f}")
+spread = 100 * stdev(differences_of["SFM+Conv3D"])
+explore(partial(draw_luck, 0.82, spread), seeds=IntSlider(1, 1, 20))
 
 # %% [markdown]
-# In the stored run the baseline leads, against the table above. After so few steps neither number means anything.
+# One time in five. So a lead of that size needs more than one run, in either direction. How many? Enough that the interval is narrower than the difference. Take the paper's differences, and the luck of our rows:
+
+# %% tags=["nbval-check-output"]
+from statistics import NormalDist
+
+from shnet_course.measure.ablations import PAPER as PAPERS_IOU
+
+
+def seeds_needed(gap, spread):
+    """The fewest seeds whose interval is narrower than the gap on either side; both in points."""
+    n = 2
+    while student.ppf(0.975, n - 1) * spread / sqrt(n) >= gap:
+        n += 1
+    return n
+
+
+for row, d in differences_of.items():
+    gap, spread = PAPERS_IOU["SHNet"] - PAPERS_IOU[row], 100 * stdev(d)
+    wrong = NormalDist(gap, spread).cdf(0)
+    print(f"{row:16} {gap:5.2f} points, s {spread:.2f}:", end=" ")
+    print(f"one run each misleads {wrong:5.1%}, seeds needed {seeds_needed(gap, spread):2}")
+
+# %% [markdown]
+# A gap of nine points shows in any run. A gap below one point needs eight seeds, or thirty. Eight seeds of two rows are 16 runs: nearly three hours on RefShapes at ten minutes per run, and 16 whole trainings on UNC. No paper of that time did it, which is a reason to read small gaps with care.
+#
+# Two warnings. The luck was measured on RefShapes, and on UNC it may be smaller or larger. And an $s$ of three runs is itself rough: the true one can be half as large, or six times.
+#
+# **Now you:** [The finale: a fusion of your own](../exercises/08_ablations_ex.ipynb) puts a module of yours in HCAM's place.
 #
 # ## What the paper does not say
 #
-# - How many runs stand behind a number. Tables 2 to 4 give one each. The smallest gap that section 4.4 draws a conclusion from (“more refined maps”) is Precision@0.8 of SFM+Conv3D against SFM+ConvLSTM: 43.14 against 42.95.
-# - Whether the rows were trained equally long. Ours have the same steps, batches and learning rate, which may favour the rows that learn fast.
-# - How the baseline joins three levels. Section 4.4 joins “visual features with the tiled textual feature” and does not say of which level; ours lays all three side by side and mixes them with a 1 × 1 convolution (`shnet_lib.model.fusion`).
-# - Table 3 asks for backbones on photos: DeepLabv3+ against ResNet-101, at 320 and 448. RefShapes cannot answer that; its backbone is a small one of its own. `model.backbone=resnet101` with `PRESET=unc-320` is the run.
-# - Row 6, “w/o GloVe”, has no counterpart here: all our rows read one-hot words, for the words of RefShapes are few and mean what the scenes show.
+# | open in the paper | this course |
+# |---|---|
+# | how many runs stand behind a number; Tables 2 to 4 give one each | three seeds |
+# | whether the rows were trained equally long | the same steps, batches and learning rate, which may favour rows that learn fast |
+# | how the baseline joins three levels: “visual features with the tiled textual feature” | all three side by side, mixed by a 1 × 1 convolution (`shnet_lib.model.fusion`) |
+#
+# The smallest gap that section 4.4 draws a conclusion from (“more refined maps”) is Precision@0.8 of SFM+Conv3D against SFM+ConvLSTM: 43.14 against 42.95.
+
+# %% [markdown]
+# ## Five questions
+#
+# 1. Which two settings does the baseline of Table 2 change?
+# 2. Why do we subtract seed by seed before we take a mean?
+# 3. An interval of a difference goes from -0.5 to 4.0 points. What may you say?
+# 4. Row A has twice the parameters of row B and is clearly better. What would you run next?
+# 5. You have time for eight runs and two ideas. How do you spend it?
+#
+# <details><summary>Answers</summary>
+#
+# 1. `sfm` and `fusion`: both are `none`.
+# 2. Runs of one seed share their batches. What that luck does to both rows falls away in the difference.
+# 3. That these seeds do not tell which row is better. Not that the rows are equal.
+# 4. Row B made as large as A, for example with more channels.
+# 5. Four seeds of one idea and four of the row it is compared with. For both ideas there are three rows, so two seeds each, and a factor of 13.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have seen
 #
-# - Every row of Tables 2 and 4 is one `ModelConfig`, and they differ in parameters too.
-# - Runs of the same seed are compared with each other, and a difference has an interval.
-# - On RefShapes SFM and HCAM help together and not alone, and Conv3D does as well as HCAM.
-# - A minute of training ranks nothing.
+# - Every row of Tables 2 and 4 was one `ModelConfig`, and the rows differed in parameters too.
+# - Differences were taken seed by seed, and had intervals.
+# - On RefShapes SFM and HCAM helped together and not alone, and Conv3D did as well as HCAM.
+# - With the luck of our seeds, a lead of 0.82 points in one run each is wrong one time in five, and needs eight seeds.
 #
-# More seeds or rows: `shnet ablate --data data/refshapes --out docs/results/ablations.csv --seeds 3 4`.
+# More seeds or rows: `shnet ablate --data data/refshapes --out runs/ablations.csv --seeds 3 4`.
 #
 # Practise: [the exercises of this lesson](../exercises/08_ablations_ex.ipynb).
 #

@@ -15,9 +15,9 @@
 # %% [markdown]
 # # 10 · Train and evaluate SHNet, end to end
 #
-# *Section 4, Experiments · 6 minutes on two CPU cores with the preset `quick`; on UNC the notebook works out the hours*
+# *Section 4, Experiments · 20 minutes to read, 6 minutes to run on two CPU cores with the preset `quick`; on UNC the notebook works out the hours*
 #
-# **You need to know** what lessons 01 to 07 show. Or just run it and look.
+# **You need to know** what lessons 01 to 07 show. Or just run the notebook and look.
 #
 # In this lesson you will
 #
@@ -46,7 +46,7 @@
 # | first run | `unc-320` | `model.backbone=resnet101 model.backbone_weights=imagenet glove=...` | GloVe; torchvision fetches the backbone |
 # | the paper's run | `unc-320` | `model.backbone_weights=... glove=...` | GloVe, and a DeepLabv3+ trained on VOC |
 #
-# - **Rehearsal.** 50 steps at the paper's size with a random backbone. It learns nothing of use, but it reads every file, fills the memory and evaluates every split. What would break in the night breaks now.
+# - **Rehearsal.** 50 steps at the paper's size with a random backbone. The run learns nothing of use, but it reads every file, fills the memory and evaluates every split. What would break in the night breaks now.
 # - **First run.** ResNet-101 with ImageNet's weights. Table 3 gives 63.76 for it on UNC val, only 0.22 below DeepLabv3+.
 # - **The paper's run.** [data/README.md](../data/README.md) says which files of weights are known, where the photos and annotations come from, and how `make data` fetches them.
 #
@@ -207,7 +207,7 @@ machine = this_machine()
 what_you_have(config, machine)
 
 # %% [markdown]
-# How long will it take? Arithmetic on a data sheet is a poor guide: often the disk or the decoding of photos decides. So a run that is counted in epochs begins with a trial of 20 real steps, which is thrown away. It also meets a missing file or a full memory now and not tonight. A run of a few thousand steps needs no trial.
+# How long will it take? Arithmetic on a data sheet is a poor guide: often the disk or the decoding of photos decides. So a run that is counted in epochs begins with a trial of 20 real steps, which is thrown away. The trial also meets a missing file or a full memory now and not tonight. A run of a few thousand steps needs no trial.
 
 # %%
 from shnet_course.measure.machine import count_steps, hours_of, try_steps
@@ -227,7 +227,7 @@ else:
 #
 # AdamW, polynomial decay with power 0.7, binary cross-entropy on every pixel (section 4.2). The network with the best overall IoU on the validation split is kept. The test splits are not looked at until the end. An interrupted run goes on where it was if you set `resume = True`.
 #
-# A point of the training curves is the mean of 200 steps, so you see within minutes whether the loss falls and whether the device is kept busy. Validation comes once per epoch, or every `evaluate_every` steps.
+# A point of the training curves is the mean of 200 steps, so you see within minutes whether the loss falls and whether the device is kept busy. Validation comes once per epoch, or every `evaluate_every` steps. **Predict:** the loss falls at once; when will IoU begin to rise?
 
 # %%
 from shnet_course.pictures.lesson_10 import LiveRun
@@ -332,6 +332,8 @@ for sentence in conclude(fitted, evaluations[config.val_split]):
     print(sentence)
 
 # %% [markdown]
+# What can you expect? Stored here is `smoke`, which has hardly begun. After its 4,000 steps `quick` reached an overall IoU of 0.708 on val and 0.641 on both test splits. The shipped network of RefShapes reached 0.919, 0.893 and 0.872 after 20,000.
+#
 # One run is one draw. Before you call a change better, train both versions with three seeds (`seed=1`, `seed=2`) and compare them seed by seed, as in [lesson 08](08_ablations.ipynb).
 
 # %% [markdown]

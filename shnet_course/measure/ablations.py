@@ -1,4 +1,4 @@
-"""Reading runs of several seeds: means with intervals, differences by seed, and their picture."""
+"""Reading runs of several seeds: means with intervals, and differences by seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,7 @@ from math import sqrt
 from statistics import mean, stdev
 from typing import Any
 
-from matplotlib.figure import Figure
 from scipy.stats import t as student
-
-from shnet_course.pictures.base import PREDICTED, TARGET
 
 # Overall IoU on UNC val at 320 x 320, Tables 2 and 4 of the paper: one run each, no interval.
 PAPER = {
@@ -36,7 +33,8 @@ class Estimate:
 
     def __str__(self) -> str:
         width = "  ?  " if self.seeds < 2 else f"{self.half_width:.3f}"
-        return f"{self.mean:+.3f} +- {width} ({self.seeds} seeds)"
+        plural = "s" * (self.seeds > 1)
+        return f"{self.mean:+.3f} ± {width} ({self.seeds} seed{plural})"
 
     @property
     def is_clear(self) -> bool:
@@ -68,7 +66,7 @@ def by_row(
 
 
 def differences(values: Mapping[str, Mapping[int, float]], to: str) -> dict[str, Estimate]:
-    """Each other row less the row `to`, seed by seed: what both seeds share falls away.
+    """Each other row minus the row `to`, seed by seed: what both seeds share falls away.
 
     Rows without a common seed are left out.
     """
@@ -78,29 +76,3 @@ def differences(values: Mapping[str, Mapping[int, float]], to: str) -> dict[str,
         if row != to and common:
             found[row] = estimate([seeds[seed] - values[to][seed] for seed in common])
     return found
-
-
-def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
-    """Our differences with their intervals, in points of overall IoU, beside the paper's."""
-    figure = Figure(figsize=(9, 1.2 + 0.5 * len(found)), layout="constrained", dpi=100)
-    ax = figure.subplots()
-    for place, (row, ours) in enumerate(found.items()):
-        reach = 100 * ours.half_width if ours.seeds > 1 else 0
-        ax.errorbar(
-            100 * ours.mean, place, xerr=reach, fmt="o", color=TARGET, capsize=4,
-            label="RefShapes: mean and 95 % interval" if place == 0 else None,
-        )  # fmt: skip
-        if row in PAPER:
-            ax.plot(
-                PAPER[row] - PAPER[to], place, "D", color=PREDICTED, markersize=7,
-                label="the paper on UNC: one run" if place == 0 else None,
-            )  # fmt: skip
-    ax.axvline(0, color="0.4", linewidth=1)
-    ax.set_yticks(range(len(found)), list(found))
-    ax.invert_yaxis()
-    ax.set_xlabel(f"overall IoU on val, in points, less {to}'s")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=9, frameon=False)
-    ax.margins(y=0.15)
-    ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure

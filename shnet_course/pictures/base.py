@@ -142,7 +142,7 @@ def draw_curves(history: Sequence[dict]) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained", dpi=100)
     left, right = figure.subplots(1, 2)
     left.plot(steps, [row["loss"] for row in history], "o-", color=PALETTE[0], markersize=3)
-    left.set(xlabel="step", ylabel="loss (BCE a pixel)", title="Training loss", ylim=(0, None))
+    left.set(xlabel="step", ylabel="loss (BCE per pixel)", title="Training loss", ylim=(0, None))
     for name, label, colour, mark in (
         ("iou", "training batches", PALETTE[0], "o-"),
         ("val_overall_iou", "validation", PALETTE[1], "s-"),

@@ -60,3 +60,12 @@ def test_every_symbol_is_met_in_its_lesson_and_in_the_library(name, lesson):
 
 def test_the_symbols_are_those_of_the_courses_equations():
     assert len(symbols()) >= 15
+
+
+def test_the_table_gives_the_minutes_that_each_lesson_gives():
+    rows = re.findall(
+        r"^\| \[.+\]\((\w+)\.ipynb\) .*\| (\d+) \|$", section("The way through the course"), re.M
+    )
+    said = {name: cells_of(name)[0] for name, _ in rows}
+    assert len(rows) == len(list(TEXTS.glob("*.py"))) - 1
+    assert not [(n, m) for n, m in rows if f"{m} minutes to read" not in said[n]]
