@@ -16,6 +16,7 @@ from string import ascii_lowercase
 
 from shnet_course.paths import COURSE
 from shnet_lib.data.text import tokenize
+from shnet_lib.files import write_table
 
 REFERIT = COURSE / "docs" / "results" / "referit_phrases.csv"
 # Words that say where in the picture something is. "On", "below" and the like say where it is in
@@ -112,11 +113,11 @@ def read_phrases(path: Path) -> list[str]:
 
 def write_counts(counts: PhraseCounts, path: Path) -> None:
     """As CSV: what is counted, of which length or word, how often."""
-    rows = [(name, "", getattr(counts, name)) for name in NUMBERS]
+    told = [(name, "", getattr(counts, name)) for name in NUMBERS]
     for name in TABLES:
-        rows += [(name, key, count) for key, count in getattr(counts, name).items()]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("counted", "of", "count"), *rows])
+        told += [(name, key, count) for key, count in getattr(counts, name).items()]
+    head = ("counted", "of", "count")
+    write_table(path, [dict(zip(head, row, strict=True)) for row in told])
 
 
 def read_counts(path: Path = REFERIT) -> PhraseCounts:

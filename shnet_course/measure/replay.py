@@ -27,7 +27,7 @@ from shnet_course.paths import COURSE
 from shnet_course.pictures.base import photo_of
 from shnet_lib.data import Expression, read_expressions
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.errors import ShnetError
+from shnet_lib.errors import ShnetError, report_error
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
@@ -219,7 +219,7 @@ def choose(expressions: Sequence[Expression]) -> list[Expression]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 with one line on stderr."""
+    """Returns the exit status: 0, or 2 where something is wrong; one line says what."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.measure.replay")
     parser.add_argument("--run", type=Path, required=True, help="the folder of the run")
     given = parser.parse_args(arguments)
@@ -231,8 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train(run_config(), data, given.run)
         write_replay(given.run, choose(data["val"]))
     except ShnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report_error(error)
     return 0
 
 

@@ -24,6 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from shnet_course.tools.make_lessons import number_of, read_text
+from shnet_lib.errors import report_error
 
 BLOCK = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION: (?P<task>.+)\n(?P<code>(?:.*\n)*?) *### END SOLUTION$",
@@ -176,7 +177,7 @@ def text_of(notebook: NotebookNode) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where an exercise could not be written."""
+    """Returns the exit status: 0, or 2 where an exercise could not be written."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.make_exercises")
     parser.add_argument("solutions", nargs="+", type=Path, help="solutions/text/NN_name_sol.py ...")
     parser.add_argument("--reset", action="store_true", help="put a learner's work aside first")
@@ -188,11 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             print(write_exercise(solution, given.reset, given.out, not given.without_solutions))
         except FileNotFoundError:
-            print(f"error: there is no solution {solution}", file=sys.stderr)
-            status = 1
+            status = report_error(f"there is no solution {solution}")
         except ExerciseError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 1
+            status = report_error(error)
     return status
 
 

@@ -20,13 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from shnet_course import progress
 from shnet_course.paths import COURSE
+from shnet_course.tools.kernels import FreshKernel
 from shnet_course.tools.make_exercises import KEY, is_check, make_exercise
+from shnet_lib.errors import report_error
 
 SECONDS = 120  # a cell may take; the first one imports torch
 FRESH = "from shnet_course.checks import check\n\n"  # whatever a learner calls `check`
@@ -87,7 +88,7 @@ def with_its_own_checks(
     return nbformat.v4.new_notebook(cells=cells), names
 
 
-class _Quiet(NotebookClient):
+class _Quiet(FreshKernel):
     """Keeps no outputs: a loop that prints would fill this process's memory."""
 
     def output(self, *given) -> None:
@@ -114,13 +115,12 @@ def run(notebook: NotebookNode, seconds: int = SECONDS) -> dict[int, str]:
         (Path(away) / "data").symlink_to(COURSE / "data")  # as beside the exercises
         client = _Quiet(
             notebook,
+            folder,
             timeout=seconds,
             interrupt_on_timeout=True,
             error_on_timeout={"ename": "TimeLimit", "evalue": f"it took over {seconds} seconds"},
             allow_errors=True,
-            kernel_name="python3",
             on_cell_executed=keep,
-            resources={"metadata": {"path": str(folder)}},
         )
         own = {progress.VARIABLE: str(Path(away) / "progress.json")}
         try:
@@ -171,15 +171,14 @@ def write_table(marks: Iterable[Mark], file: TextIO) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where there was nothing to mark."""
+    """Returns the exit status: 0, or 2 where there was nothing to mark."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.mark")
     parser.add_argument("folder", type=Path, help="in it a folder per student, with notebooks")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="that a cell may take")
     given = parser.parse_args(arguments)
     began = time.monotonic()
     if not write_table(mark_folder(given.folder, given.seconds), sys.stdout):
-        print(f"error: no notebooks in {given.folder}", file=sys.stderr)
-        return 1
+        return report_error(f"no notebooks in {given.folder}")
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return 0
 

@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.client import KernelClient
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from shnet_course.paths import COURSE
+from shnet_course.tools.kernels import FreshKernel
 from shnet_course.tools.progress_line import MESSAGE, ProgressLine
 
 NOTEBOOK = COURSE / "notebooks" / "10_train_unc.ipynb"
@@ -39,28 +36,11 @@ class Refused(ValueError):
     """What was typed cannot be done; the text is one line."""
 
 
-class ThisPython(AsyncKernelManager):
-    """A kernel of the Python that runs this, whatever kernels JUPYTER_PATH names."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
-
-
-class Client(NotebookClient):
+class Client(FreshKernel):
     """Runs a notebook: its headings, what it prints and its progress go to a `ProgressLine`."""
 
     def __init__(self, notebook: NotebookNode, line: ProgressLine) -> None:
-        super().__init__(
-            notebook,
-            timeout=None,
-            record_timing=False,
-            # Messages are encrypted: on a shared machine others could read them, or send some.
-            km=ThisPython(transport_encryption="auto"),
-            on_cell_start=self.tell_heading,
-            resources={"metadata": {"path": str(NOTEBOOK.parent)}},
-        )
-        self.owns_km = True  # it is ended with the notebook
+        super().__init__(notebook, NOTEBOOK.parent, timeout=None, on_cell_start=self.tell_heading)
         self.line = line
         self.unfinished = ""  # printed, without its line's end
         self.stops = 0  # how often Ctrl-C was pressed

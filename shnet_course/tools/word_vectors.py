@@ -16,8 +16,8 @@ from scipy.sparse.linalg import svds
 
 from shnet_course.measure.phrases import read_phrases
 from shnet_lib.data.text import tokenize
+from shnet_lib.training.prepare import SHIPPED_VECTORS
 
-SHIPPED = Path(__file__).parents[2] / "data" / "vectors" / "referit-50.txt"
 SIZE = 50
 MIN_COUNT = 2  # a word that was said once shows nothing of its company
 SMOOTHING = 0.75  # of how often contexts are, so that rare ones do not look important
@@ -73,7 +73,7 @@ def word_vectors(phrases: Iterable[str], size: int = SIZE) -> tuple[list[str], n
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.word_vectors")
     parser.add_argument("--phrases", required=True, help="JSON of lists of phrases by region")
-    parser.add_argument("--out", default=SHIPPED, type=Path, help="default %(default)s")
+    parser.add_argument("--out", default=SHIPPED_VECTORS, type=Path, help="default %(default)s")
     asked = parser.parse_args()
     phrases = read_phrases(asked.phrases)
     words, vectors = word_vectors(phrases)

@@ -64,6 +64,14 @@ def test_cells_run_in_order_and_an_endless_one_is_cut_off():
     assert told[4].startswith("NameError")
 
 
+def test_a_kernel_from_elsewhere_is_not_taken(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "x"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert run(code("1")) == {0: ""}
+
+
 def test_a_kernel_that_dies_takes_only_what_follows_along():
     assert run(code("x = 1", "import os; os._exit(0)", "x")) == {0: ""}
 
@@ -150,5 +158,5 @@ def test_a_notebook_of_another_course_is_named():
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 2
     assert "no notebooks in" in capsys.readouterr().err

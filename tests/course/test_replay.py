@@ -66,6 +66,13 @@ def test_a_run_keeps_its_weights_goes_on_and_becomes_a_record(data, tmp_path, mo
     assert made.curve[:, 0].tolist() == [1, 2, 3, 4]
 
 
+def test_data_that_are_not_there_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(replay, "DATA", tmp_path)
+    assert replay.main(["--run", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "shnet data make refshapes" in line
+
+
 def test_the_committed_record_is_small_and_one_of_this_run():
     assert replay.RECORD.stat().st_size < 300_000
     made = replay.read_replay()
