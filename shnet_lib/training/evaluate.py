@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
-from shnet_lib.files import write_table
 from shnet_lib.training.config import ConfigError, TrainConfig
 from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
@@ -153,11 +151,6 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         return [move(item) for item in value] if isinstance(value, list) else value
 
     return {name: move(value) for name, value in batch.items()}
-
-
-def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write the rows as CSV: a table to sort and to open elsewhere."""
-    write_table(Path(path), rows)
 
 
 def _measure(

@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
-from shnet_lib.files import write_json
+from shnet_lib.files import write_json, write_table
 from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_json
 from shnet_lib.training.config import TrainConfig
-from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size, save_rows
+from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size
 from shnet_lib.training.fit import FitResult, fit
 from shnet_lib.training.limits import enough_memory
 
@@ -118,7 +118,7 @@ def write_report(
     run_folder = Path(run_folder).expanduser()
     write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():
-        save_rows(evaluation.rows, run_folder / f"expressions-{split}.csv")
+        write_table(run_folder / f"expressions-{split}.csv", evaluation.rows)
     best = network_folder(run_folder / "best")
     card = read_json(best / "card.json", {})
     card |= {"metrics": {split: report[split] for split in evaluations}}

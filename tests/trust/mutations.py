@@ -272,7 +272,8 @@ def archives(folder: Path) -> list[Trial]:
             check_zip(path, 10**6)
         except DataError:
             pass  # unpacking has to withstand it all the same
-        unpack(path, members, 10**6)
+        for name, target in members.items():
+            unpack(path, name, target, 10**6)
         return read_members(path, 10**6)
 
     words = folder / "glove.zip"

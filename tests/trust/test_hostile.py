@@ -224,7 +224,7 @@ def test_a_zip_that_reaches_outside(tmp_path, members, message):
     path = zip_of(tmp_path / "refcoco.zip", GOOD, *members)
     target = tmp_path / "data" / "refcoco" / "instances.json"
     for opened in (
-        lambda: unpack(path, {GOOD[0]: target}, 10**6),
+        lambda: unpack(path, GOOD[0], target, 10**6),
         lambda: check_zip(path, 10**6),
         lambda: LocalPhotos(path),
     ):
@@ -240,7 +240,7 @@ def test_a_zip_that_is_a_bomb(tmp_path):
     assert path.stat().st_size < 10**5
     target = tmp_path / "instances.json"
     with pytest.raises(FetchError, match="unpacks to 50,000,000 bytes, where at most 1,000,000"):
-        unpack(path, {GOOD[0]: target}, 10**6)
+        unpack(path, GOOD[0], target, 10**6)
     assert [each.name for each in tmp_path.iterdir()] == ["bomb.zip"]
 
 
@@ -254,7 +254,7 @@ def test_a_zip_that_lies_about_its_size(tmp_path):
     assert read_members(path, 100)["refcoco/instances.json"].file_size == 2
     target = tmp_path / "instances.json"
     with pytest.raises(FetchError, match="damaged"):
-        unpack(path, {GOOD[0]: target}, 100)
+        unpack(path, GOOD[0], target, 100)
     assert [each.name for each in tmp_path.iterdir()] == ["liar.zip"]
 
 

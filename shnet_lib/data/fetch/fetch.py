@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from shnet_lib.data.errors import DataError, read_json
 from shnet_lib.data.fetch.download import Downloader, FetchError, show_bytes
-from shnet_lib.data.fetch.photos import LocalPhotos, Photos
+from shnet_lib.data.fetch.photos import LocalPhotos, MissingPhotos
 from shnet_lib.data.fetch.sources import ARCHIVED_AT, NOTHING, PUBLISHED, Sources
 from shnet_lib.data.fetch.zips import REMEDY, blame, check_zip, read_members, unpack
 from shnet_lib.data.glove import select_glove_lines
@@ -93,15 +93,19 @@ class Fetch:
             if self.layout.folder not in ARCHIVED_AT:
                 remedy = how_to_get(self.dataset, self.data)
                 raise FetchError(f"{self.dataset} is not fetched. {remedy}")
-        local = LocalPhotos(self.images_from) if self.images_from else None
+        self.local = LocalPhotos(self.images_from) if self.images_from else None
         self.report, self.downloads = Report(), self.data / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.downloads / "lock").acquire(timeout=0):
                 if self.dataset == COCO_VAL:
-                    self._coco_val(local)
+                    self._photos(self._coco_val(), "images/val2017", self.sources.coco_val)
                     return self.report
-                self._photos(self._annotations(), local)
+                images, folder = self._annotations(), self.layout.image_folder
+                if folder == COCO:
+                    self._photos(images, folder, self.sources.photos)
+                else:
+                    self._photos(images, folder, (), SAIAPR)
                 if self.glove:
                     self._glove()
         except Timeout as error:
@@ -129,7 +133,7 @@ class Fetch:
             path = self.data / name
             if path.exists():
                 path.replace(path.with_name(path.name + ".damaged"))
-            unpack(archive, {name: path}, ANNOTATIONS_LIMIT)
+            unpack(archive, name, path, ANNOTATIONS_LIMIT)
             self._note(name)
         return self._records()
 
@@ -142,33 +146,23 @@ class Fetch:
         self.report.add("annotations", f"{self.layout.folder}/: {text}")
         return [instances.images[number] for number in sorted(images, key=str)]
 
-    def _photos(self, images: list[dict], local: LocalPhotos | None) -> None:
-        coco = self.layout.image_folder == COCO
-        addresses = self.sources.photos if coco else ()
-        self._get_photos(images, self.layout.image_folder, addresses, local, "" if coco else SAIAPR)
-
-    def _get_photos(
-        self,
-        images: list[dict],
-        folder: str,
-        addresses: Sequence[str],
-        local: LocalPhotos | None,
-        remedy: str = "",
+    def _photos(
+        self, images: list[dict], folder: str, addresses: Sequence[str], remedy: str = ""
     ) -> None:
-        photos = Photos(images, self.data / folder, self.workers)
+        photos = MissingPhotos(images, self.data / folder, self.workers)
         photos.look(thorough=self.verify)
-        photos.get(local, addresses, self.web)
+        photos.get(self.local, addresses, self.web)
         text = photos.summary() + (f" {remedy}" if remedy and photos.missing else "")
         self.report.add("photos", text, not photos.missing)
 
-    def _coco_val(self, local: LocalPhotos | None) -> None:
-        """COCO's validation photos, the first `photos` by number, and what is annotated on them."""
+    def _coco_val(self) -> list[dict]:
+        """Write what is annotated on the first `photos` by number; their records."""
         name = f"{COCO_VAL}/instances.json"
         whole = self.downloads / "instances_val2017.json"
         if not self._is_good(f"downloads/{whole.name}"):
             self._require_web_for(whole)
             archive = self._archive(COCO_ZIP, self.sources.coco, ANNOTATIONS_LIMIT)
-            unpack(archive, {f"annotations/{whole.name}": whole}, ANNOTATIONS_LIMIT)
+            unpack(archive, f"annotations/{whole.name}", whole, ANNOTATIONS_LIMIT)
             self._note(f"downloads/{whole.name}")
         instances = read_json(whole, "Delete it, and fetch it again.")
         try:
@@ -182,7 +176,7 @@ class Fetch:
         path.parent.mkdir(exist_ok=True)
         write_json(path, instances | {"images": images, "annotations": things})
         self.report.add("annotations", f"{name}: {len(things):,} things on {len(images):,} photos")
-        self._get_photos(images, "images/val2017", self.sources.coco_val, local)
+        return images
 
     def _glove(self) -> None:
         """The vectors of the words that occur in the data sets of the folder."""

@@ -8,7 +8,7 @@ import errno
 import shutil
 import stat
 import zipfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
@@ -90,20 +90,18 @@ def check_zip(path: Path, limit: int) -> None:
             raise FetchError(f"{path.absolute()}: member {damaged!r} is damaged. {REMEDY}")
 
 
-def unpack(path: Path, targets: Mapping[str, Path], limit: int) -> None:
-    """Write members (by name) to their targets; each gets its name when it is whole.
+def unpack(path: Path, name: str, target: Path, limit: int) -> None:
+    """Write the member `name` to `target`, which gets its name when it is whole.
 
     Raises:
-        DiskFull: they do not fit.
-        FetchError: a member is missing or damaged, or read_members raises it.
+        DiskFull: it does not fit.
+        FetchError: it is missing or damaged, or read_members raises it.
     """
     members = read_members(path, limit)
-    for name, target in targets.items():
-        if name not in members:
-            raise FetchError(f"{path.absolute()}: holds no {name!r}. {REMEDY}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        require_space(target.parent, members[name].file_size)
-        with blame(f"{path.absolute()}: {name!r}"), whole_file(target) as new:
-            with zipfile.ZipFile(path) as archive, archive.open(members[name]) as source:
-                with new.open("wb") as file:
-                    shutil.copyfileobj(source, file, 2**20)
+    if name not in members:
+        raise FetchError(f"{path.absolute()}: holds no {name!r}. {REMEDY}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, members[name].file_size)
+    with blame(f"{path.absolute()}: {name!r}"), whole_file(target) as new, new.open("wb") as file:
+        with zipfile.ZipFile(path) as archive, archive.open(members[name]) as source:
+            shutil.copyfileobj(source, file, 2**20)
