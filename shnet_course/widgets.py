@@ -41,14 +41,14 @@ def explore(
         is no cell under which it could be raised.
     """
     picture = live_picture()
-    box, update = connect(draw, alt, picture, **controls)
+    box, update = connect_controls(draw, alt, picture, **controls)
     names = ", ".join(widget.description for widget in box.children[:-1])
     text = f"Controls ({names}): they appear where this notebook runs."
     display({**box._repr_mimebundle_(), "text/plain": text}, raw=True)
     update()
 
 
-def connect(
+def connect_controls(
     draw: Callable[..., Figure],
     alt: Callable[..., str] | None,
     picture: Callable[[Figure, str], None],

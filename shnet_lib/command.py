@@ -340,7 +340,7 @@ def do_fetch(given: argparse.Namespace) -> int:
     when this was written: --mirror and --images-from take the parts from elsewhere.
     """
     from shnet_lib.data.fetch.fetch import Fetch
-    from shnet_lib.data.fetch.sources import NOTHING, PUBLISHED
+    from shnet_lib.data.fetch.sources import NO_SOURCES, PUBLISHED
 
     sources = PUBLISHED.first(given.mirror) if given.mirror else PUBLISHED
     report = Fetch(
@@ -351,7 +351,7 @@ def do_fetch(given: argparse.Namespace) -> int:
         photos=given.photos,
         verify=given.verify,
         workers=given.workers,
-        sources=NOTHING if given.no_download else sources,
+        sources=NO_SOURCES if given.no_download else sources,
     ).run()
     print(report)
     return 0 if report.complete else 2

@@ -78,7 +78,7 @@ PEOPLE = {
     "kid": ({"boy", "girl"}, {"man", "woman"}),
     "child": ({"boy", "girl"}, set()),
 }
-LABELS = ("man", "woman", "boy", "girl")
+PERSON_LABELS = ("man", "woman", "boy", "girl")
 
 
 def nouns_for(kind: str) -> list[Noun]:

@@ -37,7 +37,7 @@ from . import colours
 from .phrases import Phrase, write_phrases
 from .scene import Scene, Thing
 from .variants import can_be_moved, vary
-from .words import LABELS
+from .words import PERSON_LABELS
 
 FORMAT = 1  # raised whenever the same settings would give other data
 SHARES = {"val": 0.08, "test": 0.08}  # of the photos; train has the rest
@@ -115,10 +115,10 @@ def _read_people(path: str | None) -> dict[Any, str]:
     if path is None:
         return {}
     told = read_json(Path(path), REMEDY)
-    if not isinstance(told, dict) or not set(told) <= set(LABELS):
+    if not isinstance(told, dict) or not set(told) <= set(PERSON_LABELS):
         raise DataError(
             f"{path}: should be annotation ids by label, "
-            f'{{"man": [1, 2], ...}}, with the labels {", ".join(LABELS)}.'
+            f'{{"man": [1, 2], ...}}, with the labels {", ".join(PERSON_LABELS)}.'
         )
     return {number: label for label, numbers in told.items() for number in numbers}
 

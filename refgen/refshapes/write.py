@@ -32,7 +32,7 @@ from .scene import CORNERED, REGION_KINDS, ROUND, SHAPES, Border, Region, Scene,
 
 FORMAT = 1  # raised whenever the same settings would give other bytes
 SPLITS = ("train", "val", "testA", "testB")
-REFERABLE = {"train": SHAPES, "val": SHAPES, "testA": ROUND, "testB": CORNERED}
+REFERRED_SHAPES = {"train": SHAPES, "val": SHAPES, "testA": ROUND, "testB": CORNERED}
 REGIONS_REFERABLE = {"train": True, "val": True, "testA": False, "testB": False}
 IMAGES = {"train": 4000, "val": 250, "testA": 125, "testB": 125}
 CATEGORIES = SHAPES + REGION_KINDS  # category id = 1 + place here
@@ -67,9 +67,11 @@ def make_example(split: str, index: int, seed: int = 0) -> tuple[Scene, Written]
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
-        scene = make_scene(rng, REFERABLE[split])
+        scene = make_scene(rng, REFERRED_SHAPES[split])
         written = {
-            name: write_flavour(rng, scene, flavour, REFERABLE[split], REGIONS_REFERABLE[split])
+            name: write_flavour(
+                rng, scene, flavour, REFERRED_SHAPES[split], REGIONS_REFERABLE[split]
+            )
             for name, flavour in FLAVOURS.items()
         }
         if all(written.values()):

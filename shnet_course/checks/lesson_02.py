@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shnet_course.checks.core import CheckFailed, Exercise, add
+from shnet_course.checks.core import CheckFailed, Exercise, add_exercise
 from shnet_lib.model.features import average_words
 
 LESSON = "02_features"
@@ -60,7 +60,7 @@ def _of_one_size(grid: int) -> Callable[[int, int], tuple[int, int]]:
     return ends
 
 
-add(
+add_exercise(
     LESSON,
     "pool to a grid",
     Exercise(
@@ -105,7 +105,7 @@ def _zeroed(word_feats: Tensor, word_mask: Tensor) -> Tensor:
     return word_feats * word_mask[..., None]
 
 
-add(
+add_exercise(
     LESSON,
     "the mean of the real words",
     Exercise(
@@ -146,7 +146,7 @@ def _state_at(word_feats: Tensor, places: Tensor) -> Tensor:
     return word_feats[torch.arange(len(word_feats)), places]
 
 
-add(
+add_exercise(
     LESSON,
     "the last real state",
     Exercise(
@@ -298,7 +298,7 @@ def _without_momentum(network: nn.Module) -> nn.Module:
     return network
 
 
-add(
+add_exercise(
     LESSON,
     "freeze a backbone",
     Exercise(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
-from shnet_course.pictures.checks import draw_maps
+from shnet_course.checks.core import Exercise, add_exercise
+from shnet_course.pictures.checks import compare_maps
 from shnet_lib.model.sfm import pixel_positions
 
 LESSON = "03_sfm"
@@ -72,7 +72,7 @@ def _words_first(query: Tensor, key: Tensor, word_mask: Tensor) -> Tensor:
     return _scores(query, key).masked_fill(~keep[:, None, :], float("-inf")).softmax(-1)
 
 
-add(
+add_exercise(
     LESSON,
     "attention weights",
     Exercise(
@@ -116,7 +116,7 @@ add(
                 lambda q, k, m: attention_weights(k, q, m)
             ),
         },
-        lambda target, found: draw_maps(target, found, "queries", "keys"),
+        lambda target, found: compare_maps(target, found, "queries", "keys"),
     ),
 )
 
@@ -155,7 +155,7 @@ def _asked_first(weights: Tensor, pixels: int) -> dict[str, Tensor]:
     return blocks | swapped
 
 
-add(
+add_exercise(
     LESSON,
     "the four blocks",
     Exercise(
@@ -228,7 +228,7 @@ def _zero_to_one(height: int, width: int, channels: int) -> Tensor:
     return _two_ways(height, width, channels, waves)
 
 
-add(
+add_exercise(
     LESSON,
     "positions of pixels",
     Exercise(
@@ -253,7 +253,7 @@ add(
             ),
             "you brought x and y to 0 ... 1: here they count pixels": _zero_to_one,
         },
-        lambda target, found: draw_maps(target, found, "pixels", "channels"),
+        lambda target, found: compare_maps(target, found, "pixels", "channels"),
         tolerance=1e-3,
     ),
 )
@@ -391,7 +391,7 @@ def _normed_by_sample_variance(joint: Tensor, positions: Tensor) -> Tensor:
     return (joint - joint.mean(-1, keepdim=True)) / joint.std(-1, keepdim=True) + positions
 
 
-add(
+add_exercise(
     LESSON,
     "Equation 1",
     Exercise(

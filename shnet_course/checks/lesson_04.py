@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
+from shnet_course.checks.core import Exercise, add_exercise
 from shnet_course.pictures.checks import draw_grids
 from shnet_lib.model.features import average_words
 
 LESSON = "04_hcam"
-LEVELS = (0, 1, 2)  # levels 2, 3 and 4 of the paper
+LEVEL_INDICES = (0, 1, 2)  # levels 2, 3 and 4 of the paper
 
 
 def _seed(source: random.Random) -> None:
@@ -64,7 +64,7 @@ def _endless_sentence(visual: Tensor, sentence: Tensor, kernel: Tensor) -> Tenso
     return torch.sigmoid(F.conv2d(visual, for_pixels, padding=1) + heard[:, :, None, None])
 
 
-add(
+add_exercise(
     LESSON,
     "an affinity",
     Exercise(
@@ -115,31 +115,36 @@ def exchange(visual: Tensor, affinity: Tensor) -> Tensor:
 
 
 def _received(visual: Tensor, affinity: Tensor) -> Tensor:
-    return torch.stack([sum(affinity[i, j] * visual[j] for j in LEVELS if j != i) for i in LEVELS])
+    return torch.stack(
+        [sum(affinity[i, j] * visual[j] for j in LEVEL_INDICES if j != i) for i in LEVEL_INDICES]
+    )
 
 
 def _passed_on(visual: Tensor, affinity: Tensor) -> Tensor:
     visual = visual.clone()
-    for i in LEVELS:
+    for i in LEVEL_INDICES:
         visual[i] += _received(visual, affinity)[i]
     return visual
 
 
 def _passed_on_with_itself(visual: Tensor, affinity: Tensor) -> Tensor:
     visual = visual.clone()
-    for i in LEVELS:
-        for j in LEVELS:
+    for i in LEVEL_INDICES:
+        for j in LEVEL_INDICES:
             visual[i] += affinity[i, j] * visual[j]
     return visual
 
 
 def _gates_own_pixels(visual: Tensor, affinity: Tensor) -> Tensor:
     return torch.stack(
-        [visual[i] * (1 + sum(affinity[i, j] for j in LEVELS if j != i)) for i in LEVELS]
+        [
+            visual[i] * (1 + sum(affinity[i, j] for j in LEVEL_INDICES if j != i))
+            for i in LEVEL_INDICES
+        ]
     )
 
 
-add(
+add_exercise(
     LESSON,
     "the exchange",
     Exercise(
@@ -181,7 +186,7 @@ def _levels_and_deep_kernel(source: random.Random) -> tuple[list[Tensor], Tensor
     """g three (B, C, H, W), a kernel (C', C, 3, 3, 3), a bias (C',). C is 3, as levels are."""
     _seed(source)
     phrases, (height, width), outputs = source.choice([1, 2]), _grid(source), source.choice([2, 4])
-    levels = [torch.randn(phrases, 3, height, width) for _ in LEVELS]
+    levels = [torch.randn(phrases, 3, height, width) for _ in LEVEL_INDICES]
     return levels, torch.randn(outputs, 3, 3, 3, 3) / 9, torch.randn(outputs)
 
 
@@ -202,7 +207,7 @@ def _same_filter(levels: Sequence[Tensor], kernel: Tensor, bias: Tensor) -> Tens
     return aggregate(levels, kernel[:, :, 1:2].expand_as(kernel), bias)
 
 
-add(
+add_exercise(
     LESSON,
     "Conv3D",
     Exercise(
@@ -262,12 +267,12 @@ def _everything(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, 
     phrases, (height, width), channels = source.choice([1, 2]), _grid(source), 3
     lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
     word_mask = torch.arange(4) < lengths[:, None]  # (B, T)
-    words = [torch.randn(phrases, 4, channels) for _ in LEVELS]
+    words = [torch.randn(phrases, 4, channels) for _ in LEVEL_INDICES]
     return (
-        [torch.randn(phrases, channels, height, width) for _ in LEVELS],
+        [torch.randn(phrases, channels, height, width) for _ in LEVEL_INDICES],
         [torch.where(word_mask[..., None], level, 7 * level) for level in words],
         word_mask,
-        [torch.randn(channels, 2 * channels, 3, 3) / 3 for _ in LEVELS],
+        [torch.randn(channels, 2 * channels, 3, 3) / 3 for _ in LEVEL_INDICES],
         torch.randn(channels, channels, 3, 3, 3) / 9,
     )
 
@@ -278,8 +283,8 @@ def hcam(
     """Eqs. 2 and 3 without biases: f^v three (B, C, H, W), f^l three (B, T, C) -> G."""
     sentences = [average_words(level, word_mask) for level in words]  # three (B, C)
     exchanged = []
-    for i in LEVELS:
-        others = [j for j in LEVELS if j != i]
+    for i in LEVEL_INDICES:
+        others = [j for j in LEVEL_INDICES if j != i]
         gates = [affinity(visual[i], sentences[j], kernels[i]) for j in others]
         received = sum(gate * visual[j] for gate, j in zip(gates, others, strict=True))
         exchanged.append(visual[i] + received)
@@ -298,9 +303,9 @@ def _variant(
     def answer(visual, words, word_mask, kernels, depth_kernel):
         sentences = [average(level, word_mask) for level in words]
         exchanged = []
-        for i in LEVELS:
+        for i in LEVEL_INDICES:
             g = visual[i] if own else torch.zeros_like(visual[i])
-            for j in LEVELS:
+            for j in LEVEL_INDICES:
                 if j != i or with_itself:
                     g = g + gate(visual, sentences, kernels, i, j) * visual[j]
             exchanged.append(g)
@@ -329,9 +334,9 @@ def _one_after_the_other(visual, words, word_mask, kernels, depth_kernel, gate_s
     """Levels are written over in turn; a level's second gate may look at what came by its first."""
     visual = list(visual)
     sentences = [average_words(level, word_mask) for level in words]
-    for i in LEVELS:
+    for i in LEVEL_INDICES:
         before = visual[i]
-        for j in LEVELS:
+        for j in LEVEL_INDICES:
             if j != i:
                 looked_at = visual[i] if gate_sees_it else before
                 gate = affinity(looked_at, sentences[j], kernels[i])
@@ -339,7 +344,7 @@ def _one_after_the_other(visual, words, word_mask, kernels, depth_kernel, gate_s
     return aggregate(visual, depth_kernel)
 
 
-add(
+add_exercise(
     LESSON,
     "HCAM",
     Exercise(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from shnet_course.checks.core import CheckFailed, Exercise, add, difference
+from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise, difference
 from shnet_course.pictures.checks import draw_grids, draw_masks
 from shnet_lib.model.features import LevelProjection, WordEncoder
 from shnet_lib.model.fusion import Concatenation
@@ -54,7 +54,7 @@ def _to_the_right(context: Tensor, kernel: Tensor, rate: int) -> Tensor:
     return F.conv2d(F.pad(context, (0, 2 * rate, 0, 2 * rate)), kernel, dilation=rate)
 
 
-add(
+add_exercise(
     LESSON,
     "a kernel with holes",
     Exercise(
@@ -140,7 +140,7 @@ def _draw_masks(target: Tensor, found: Tensor) -> tuple[Figure, str]:
     return draw_masks(one[worst], other[worst])
 
 
-add(
+add_exercise(
     LESSON,
     "enlarge, then decide",
     Exercise(
@@ -257,7 +257,7 @@ def _both_sides(mask_logits: Tensor, target: Tensor) -> Tensor:
     return (torch.where(mask_logits > 0, above, below) - mask_logits * target).mean()
 
 
-add(
+add_exercise(
     LESSON,
     "the loss on logits",
     Exercise(
@@ -330,7 +330,7 @@ add(
 
 # --- the forward pass -----------------------------------------------------------------------------
 
-CHANNELS, GRID, SIDE, VOCABULARY = 8, 2, 11, 12
+TINY_CHANNELS, TINY_GRID, TINY_SIDE, VOCABULARY = 8, 2, 11, 12
 
 
 class _Backbone(nn.Module):
@@ -365,13 +365,13 @@ class Parts(nn.Module):
         super().__init__()
         self.backbone = _Backbone()
         self.projections = nn.ModuleList(
-            LevelProjection(width, CHANNELS, GRID) for width in _Backbone.level_channels
+            LevelProjection(width, TINY_CHANNELS, TINY_GRID) for width in _Backbone.level_channels
         )
-        self.word_encoder = WordEncoder(torch.randn(VOCABULARY, 5), CHANNELS, trainable=False)
-        self.sfm = SFM("printed", CHANNELS, heads=2)
-        self.hcam = Concatenation(CHANNELS)
-        self.aspp = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU())
-        self.upsample = nn.ConvTranspose2d(CHANNELS, 1, 4, stride=4)
+        self.word_encoder = WordEncoder(torch.randn(VOCABULARY, 5), TINY_CHANNELS, trainable=False)
+        self.sfm = SFM("printed", TINY_CHANNELS, heads=2)
+        self.hcam = Concatenation(TINY_CHANNELS)
+        self.aspp = nn.Sequential(nn.Conv2d(TINY_CHANNELS, TINY_CHANNELS, 3, padding=1), nn.ReLU())
+        self.upsample = nn.ConvTranspose2d(TINY_CHANNELS, 1, 4, stride=4)
 
 
 @lru_cache(maxsize=1)
@@ -380,7 +380,7 @@ def _parts() -> Parts:
     return Parts()
 
 
-def start(parts: nn.Module, seed: int) -> None:
+def initialise(parts: nn.Module, seed: int) -> None:
     """Draw all weights and statistics anew, so that none is at its default and all are heard."""
     torch.manual_seed(seed)
     for name, value in parts.state_dict().items():
@@ -391,16 +391,13 @@ def start(parts: nn.Module, seed: int) -> None:
             value.normal_().mul_((2 / size) ** 0.5)
 
 
-Batch = dict[str, Tensor]
-
-
 def _seed_and_batch(source: random.Random) -> tuple[int, Batch]:
     """The seed of a network, and as many photos as expressions, but not in the same order."""
     _seed(source)
     image_index = torch.tensor(source.choice([[1, 2, 0], [2, 0, 1], [1, 1, 0], [2, 0, 0]]))
     lengths = torch.tensor(source.sample([1, 2, 3], k=3))
     batch = {
-        "images": torch.randn(3, 3, SIDE, SIDE),
+        "images": torch.randn(3, 3, TINY_SIDE, TINY_SIDE),
         "image_index": image_index,
         "words": torch.randint(VOCABULARY, (3, 4)),
         "word_mask": torch.arange(4) < lengths[:, None],
@@ -408,14 +405,14 @@ def _seed_and_batch(source: random.Random) -> tuple[int, Batch]:
     return source.randrange(10**6), batch
 
 
-def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Tensor:
+def run_answer(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Tensor:
     """What a forward pass makes of a batch.
 
     Raises:
         CheckFailed: of a single expression it makes something without an axis for the batch.
     """
     parts = _parts().eval()
-    start(parts, seed)
+    initialise(parts, seed)
     photo = batch["image_index"][:1]
     alone = {
         "images": batch["images"][photo],
@@ -519,7 +516,7 @@ def _not_enlarged(parts: Parts, batch: Batch) -> Tensor:
     return parts.upsample(parts.aspp(parts.hcam(visual, words, batch["word_mask"]))).squeeze(1)
 
 
-add(
+add_exercise(
     LESSON,
     "the forward pass",
     Exercise(
@@ -560,6 +557,6 @@ add(
             ),
         },
         draw_grids,
-        ask=run,
+        ask=run_answer,
     ),
 )

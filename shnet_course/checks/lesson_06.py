@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from shnet_course.checks.core import CheckFailed, Exercise, add
+from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise
 
 LESSON = "06_training"
 POWER = 0.7  # section 4.2
@@ -34,7 +34,7 @@ def _place_in_a_run(source: random.Random) -> tuple[int, int, int, float]:
     return step, steps_per_epoch, epochs, source.uniform(0.5, 4)
 
 
-add(
+add_exercise(
     LESSON,
     "the poly schedule",
     Exercise(
@@ -77,8 +77,6 @@ add(
 )
 
 # --- small networks -------------------------------------------------------------------------------
-
-Batch = dict[str, Tensor]
 
 
 class SmallNetwork(nn.Module):
@@ -137,7 +135,7 @@ class _CountingAdamW(AdamW):
 Step = Callable[[nn.Module, Batch, Optimizer, LRScheduler], float]
 
 
-def train_step(
+def reference_step(
     network: nn.Module, batch: Batch, optimizer: Optimizer, schedule: LRScheduler
 ) -> float:
     """Section 4.2, one step: the head learns, the backbone is fixed."""
@@ -182,7 +180,7 @@ def _steps_with(
     loss_of: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits,
     order: str = "zero loss backward step schedule",
 ) -> Step:
-    """`train_step` with something else in one place."""
+    """`reference_step` with something else in one place."""
 
     def step(
         network: nn.Module, batch: Batch, optimizer: Optimizer, schedule: LRScheduler
@@ -213,11 +211,11 @@ def _summed(mask_logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(mask_logits, target, reduction="sum")
 
 
-add(
+add_exercise(
     LESSON,
     "one training step",
     Exercise(
-        train_step,
+        reference_step,
         network_and_batches,
         {
             "the backbone's BatchNorm was in train mode: after train(), call its eval()": (
@@ -346,7 +344,7 @@ def accumulate_with(
     }
 
 
-add(
+add_exercise(
     LESSON,
     "gradient accumulation",
     Exercise(
@@ -540,7 +538,7 @@ def _seed_again(run: SmallRun, saved: dict[str, Any]) -> None:
     torch.manual_seed(0)
 
 
-add(
+add_exercise(
     LESSON,
     "stop and go on",
     Exercise(

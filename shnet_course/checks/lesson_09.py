@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
-from shnet_course.pictures.checks import draw_maps
+from shnet_course.checks.core import Exercise, add_exercise
+from shnet_course.pictures.checks import compare_maps
 
 LESSON = "09_looking_inside"
 
@@ -90,7 +90,7 @@ def _words_first(attention: Tensor, word_mask: Tensor, height: int, width: int) 
     return _maps(attention.mean(1)[:, :words, words:], word_mask, height, width)
 
 
-add(
+add_exercise(
     LESSON,
     "where each word looks",
     Exercise(
@@ -120,7 +120,7 @@ add(
                 lambda a, mask, h, w: words_over_pixels(a, torch.ones_like(mask), h, w)
             ),
         },
-        lambda target, found: draw_maps(
+        lambda target, found: compare_maps(
             target.flatten(2), found.flatten(2), "words", "pixels, row by row"
         ),
     ),
@@ -170,7 +170,7 @@ def _differences(lift: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callab
     return lambda looks, covers, partner: lift(looks, covers) - lift(looks, covers[partner])
 
 
-add(
+add_exercise(
     LESSON,
     "beyond a control",
     Exercise(
@@ -264,7 +264,7 @@ def rank_families(answers: list[tuple[str, float]], least: int) -> list[tuple[st
     return _ranked(answers, least)
 
 
-add(
+add_exercise(
     LESSON,
     "the failing family",
     Exercise(
@@ -390,7 +390,7 @@ def _by_target_alone(answer: np.ndarray, elements: np.ndarray, target: int) -> s
     return "another thing" if kind == "in between" else kind
 
 
-add(
+add_exercise(
     LESSON,
     "what kind of failure",
     Exercise(

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from shnet_course.pictures.base import PREDICTED, TARGET
 
 # Overall IoU on UNC val at 320 x 320, Tables 2 and 4 of the paper: one run each, no interval.
-PAPER = {
+PRINTED_ROWS = {
     "baseline": 54.70,
     "only HCAM": 59.53,
     "only SFM": 62.16,
@@ -83,9 +83,9 @@ def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
             100 * ours.mean, place, xerr=reach, fmt="o", color=TARGET, capsize=4,
             label="RefShapes: mean and 95 % interval" if place == 0 else None,
         )  # fmt: skip
-        if row in PAPER:
+        if row in PRINTED_ROWS:
             ax.plot(
-                PAPER[row] - PAPER[to], place, "D", color=PREDICTED, markersize=7,
+                PRINTED_ROWS[row] - PRINTED_ROWS[to], place, "D", color=PREDICTED, markersize=7,
                 label="the paper on UNC: one run" if place == 0 else None,
             )  # fmt: skip
     ax.axvline(0, color="0.4", linewidth=1)

@@ -21,7 +21,7 @@ from shnet_lib.training.prepare import SHIPPED_VECTORS
 SIZE = 50
 MIN_COUNT = 2  # a word that was said once shows nothing of its company
 SMOOTHING = 0.75  # of how often contexts are, so that rare ones do not look important
-SPREAD = 0.4  # root mean square of the numbers of a word, about that of GloVe's
+VECTOR_SPREAD = 0.4  # root mean square of the numbers of a word, about that of GloVe's
 
 
 def co_occurrences(sentences: Iterable[list[str]], words: Sequence[str]) -> csr_matrix:
@@ -67,7 +67,7 @@ def word_vectors(phrases: Iterable[str], size: int = SIZE) -> tuple[list[str], n
     vectors *= np.sign(vectors[abs(vectors).argmax(axis=0), np.arange(size)])
     spread = np.sqrt((vectors**2).mean(axis=1))
     told = np.flatnonzero(spread > 1e-6)  # the others always stand alone
-    return [words[i] for i in told], vectors[told] * SPREAD / spread[told, None]
+    return [words[i] for i in told], vectors[told] * VECTOR_SPREAD / spread[told, None]
 
 
 def main() -> None:

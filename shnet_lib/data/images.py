@@ -14,7 +14,7 @@ from shnet_lib.data.errors import DataError
 # 8192 x 8192. A photo takes three bytes a pixel as soon as it is decoded: a file of a few
 # kilobytes can ask for gigabytes.
 MAX_PIXELS = 2**26
-FORMATS = ("JPEG", "PNG")
+PHOTO_FORMATS = ("JPEG", "PNG")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -24,7 +24,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 height, width = image.height, image.width
     except Exception as error:  # a damaged image can raise nearly every kind of error
         raise not_readable(path, error) from error
@@ -57,7 +57,7 @@ def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
     """
     require_size(path, height, width)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=PHOTO_FORMATS) as image:
             mode = image.mode
             pixels = np.array(image.convert("RGB"))
     except Exception as error:
@@ -76,7 +76,7 @@ def warn_of_turned(paths: Iterable[Path]) -> None:
     turned = []
     for path in dict.fromkeys(paths):
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 noted = "exif" in image.info or "xmp" in image.info
                 if noted and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                     turned.append(path)

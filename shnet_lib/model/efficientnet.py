@@ -24,7 +24,7 @@ LEVEL_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as images come in
 OWN_MEAN, OWN_STD = 0.498, 0.502  # as this network was trained
 # The package's names of a block's parts, and ours; the classifier's have none.
-NAMES = {
+PACKAGE_NAMES = {
     "_conv_stem": "stem",
     "_expand_conv": "expand",
     "_depthwise_conv": "depthwise",
@@ -120,7 +120,7 @@ def packaged_weights() -> str:
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The package's tensors under this module's names, without the classifier's."""
     return {
-        ".".join(NAMES.get(part, part) for part in key.split(".")): value
+        ".".join(PACKAGE_NAMES.get(part, part) for part in key.split(".")): value
         for key, value in state.items()
         if not key.startswith(CLASSIFIER)
     }

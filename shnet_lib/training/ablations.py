@@ -35,7 +35,13 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 SEEDS = (0, 1, 2)
 METRICS = ("overall_iou", "mean_iou", "precision@0.5")
-CURVE = ("step", "loss", "val_overall_iou", "val_mean_iou", "seconds")  # columns of a history
+CURVE_COLUMNS = (
+    "step",
+    "loss",
+    "val_overall_iou",
+    "val_mean_iou",
+    "seconds",
+)  # columns of a history
 
 Lines = list[dict[str, Any]]
 
@@ -99,7 +105,7 @@ def holds(path: Path, key: Mapping[str, str]) -> bool:
 
 def keep(out: Path, key: Mapping[str, str], config: TrainConfig, result: RunResult) -> None:
     """Put a run into the three tables; into that which says that the run is done, last."""
-    curve = [{name: row[name] for name in CURVE} for row in result.fit.history]
+    curve = [{name: row[name] for name in CURVE_COLUMNS} for row in result.fit.history]
     with FileLock(f"{out}.lock"):
         for path, lines in (
             (out.with_name(f"{out.stem}_families.csv"), family_lines(result.evaluations)),

@@ -102,8 +102,8 @@ def load_shnet(
     """
     folder = network_folder(folder)
     config, vocabulary = read_settings(folder)
-    backbone = read_json(folder / "backbone.json", BACKBONE_FIELDS)
-    card = read_json(folder / "card.json", {})
+    backbone = read_saved_json(folder / "backbone.json", BACKBONE_FIELDS)
+    card = read_saved_json(folder / "card.json", {})
     state = read_weights(folder / "model.safetensors")
 
     here = backbone_weights or backbone["weights"]
@@ -134,10 +134,10 @@ def read_settings(folder: Path) -> tuple[TrainConfig, Vocabulary]:
         CheckpointError: a file is missing or damaged.
     """
     try:
-        config = TrainConfig.from_dict(read_json(folder / "config.json", {"model": dict}))
+        config = TrainConfig.from_dict(read_saved_json(folder / "config.json", {"model": dict}))
     except ConfigError as error:
         raise CheckpointError(f"{(folder / 'config.json').absolute()}: {error}") from error
-    words = read_json(folder / "vocabulary.json", {"words": list, "keep_numbers": bool})
+    words = read_saved_json(folder / "vocabulary.json", {"words": list, "keep_numbers": bool})
     try:
         return config, Vocabulary.from_dict(words)
     except (DataError, TypeError) as error:
@@ -178,7 +178,7 @@ def start_from(network: SHNet, folder: Path) -> None:
     """
     folder = network_folder(folder)
     config, _ = read_settings(folder)
-    backbone = read_json(folder / "backbone.json", BACKBONE_FIELDS)
+    backbone = read_saved_json(folder / "backbone.json", BACKBONE_FIELDS)
     if fingerprint(network.backbone) != backbone["fingerprint"]:
         raise CheckpointError(
             f"{folder.absolute()} was trained on another backbone than this run's: set "
@@ -250,7 +250,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path.absolute()} is damaged ({error}): copy it again") from error
 
 
-def read_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
+def read_saved_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """A record that has at least these fields, with values of these types.
 
     Raises:

@@ -29,23 +29,23 @@ from shnet_lib.training.checkpoint import (
     TrainedSHNet,
     load_weights_into,
     network_folder,
-    read_json,
+    read_saved_json,
     start_from,
 )
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import evaluate, forward_size, to_device
-from shnet_lib.training.interruption import way_on
+from shnet_lib.training.interruption import explaining_stops
 from shnet_lib.training.limits import make_loader, read
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
-    alone_in,
     grayscale_some,
     make_accelerator,
     make_dataset,
     open_folder,
     read_word_vectors,
-    require_files,
+    require_named_files,
+    run_lock,
 )
 from shnet_lib.training.recompute import recompute_activations
 from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
@@ -102,7 +102,7 @@ def fit(
     """
     accelerator = make_accelerator(config)
     run_folder = Path(run_folder).expanduser()
-    with alone_in(run_folder, accelerator), way_on(config, run_folder):
+    with run_lock(run_folder, accelerator), explaining_stops(config, run_folder):
         set_seed(config.seed)
         texts = (expression.text for expression in data[config.train_split])
         vocabulary = Vocabulary.from_texts(texts, config.min_count, config.keep_numbers)
@@ -182,7 +182,7 @@ def fit(
         network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         best = network_folder(run_folder / "best")
         load_weights_into(network, best, config)
-        card = read_json(best / "card.json", {})
+        card = read_saved_json(best / "card.json", {})
         trained = TrainedSHNet(network.eval(), vocabulary, config, card)
         return FitResult(progress.history, progress.best, progress.seconds, trained, accelerator)
 
@@ -203,7 +203,7 @@ def make_network(
     if resume:
         network = SHNet(config.model, len(vocabulary), saved_word_vectors(run_folder))
         return network.to(accelerator.device)
-    require_files(config, vocabulary)
+    require_named_files(config, vocabulary)
     vectors = read_word_vectors(config, vocabulary, accelerator)
     network = SHNet(config.model, len(vocabulary), vectors)
     if config.start_from is not None:

@@ -17,8 +17,8 @@ from shnet_lib.errors import ShnetError
 from shnet_lib.training.config import TrainConfig
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers put their batches, on Linux
-AHEAD = 2  # batches that each worker has ready (torch's prefetch_factor)
-PATIENCE = 300  # seconds until a worker that gives nothing is taken for dead
+PREFETCH = 2  # batches that each worker has ready (torch's prefetch_factor)
+WORKER_TIMEOUT = 300  # seconds until a worker that gives nothing is taken for dead
 NO_MEMORY = re.compile("can't allocate memory|cannot allocate memory|not enough memory", re.I)
 
 
@@ -113,7 +113,7 @@ def make_loader(dataset: Dataset, workers: int, **settings: Any) -> DataLoader:
         LoaderError: their batches do not fit into it. Without the check they would hang or die.
     """
     if workers:
-        waiting = {"timeout": PATIENCE, "prefetch_factor": AHEAD}
+        waiting = {"timeout": WORKER_TIMEOUT, "prefetch_factor": PREFETCH}
         loader = DataLoader(dataset, num_workers=workers, **waiting, **settings)
         _require_shared_memory(loader)
         return loader
@@ -153,13 +153,14 @@ def _require_shared_memory(loader: DataLoader) -> None:
     if indices is None or not SHARED_MEMORY.is_dir():
         return
     size = _bytes_of(loader.collate_fn([loader.dataset[index] for index in indices]))
-    needed = loader.num_workers * AHEAD * size
+    needed = loader.num_workers * PREFETCH * size
     free = shutil.disk_usage(SHARED_MEMORY).free
     if needed > free:
         raise LoaderError(
             f"shared memory ({SHARED_MEMORY}, {free / 1e6:,.0f} MB free) is too small for workers="
-            f"{loader.num_workers}: each has {AHEAD} batches of {size / 1e6:,.0f} MB in it. Start "
-            f"the container with docker run --shm-size={needed * 2 // 10**9 + 1}g, or set workers=0"
+            f"{loader.num_workers}: each has {PREFETCH} batches of {size / 1e6:,.0f} MB in it. "
+            f"Start the container with docker run --shm-size={needed * 2 // 10**9 + 1}g, or set "
+            "workers=0"
         )
 
 

@@ -81,7 +81,7 @@ def require_right_pooling(device: torch.device) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+def run_lock(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     """Keep other runs out of the folder as long as the block lasts.
 
     The main process holds the lock for all. When it is killed, the system takes the lock away.
@@ -140,7 +140,7 @@ def open_folder(
         write_json(folder / "vocabulary.json", vocabulary.to_dict())
 
 
-def require_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
+def require_named_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
     """Whether the files that the settings name are there, before minutes go into GloVe's text.
 
     Raises:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
 from shnet_lib.files import write_json, write_table
-from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_json
+from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_saved_json
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size
 from shnet_lib.training.fit import FitResult, fit
@@ -120,7 +120,7 @@ def write_report(
     for split, evaluation in evaluations.items():
         write_table(run_folder / f"expressions-{split}.csv", evaluation.rows)
     best = network_folder(run_folder / "best")
-    card = read_json(best / "card.json", {})
+    card = read_saved_json(best / "card.json", {})
     card |= {"metrics": {split: report[split] for split in evaluations}}
     card |= {"expressions": {split: len(e.rows) for split, e in evaluations.items()}}
     write_json(best / "card.json", card | made_with())

@@ -6,10 +6,10 @@ import torch
 from matplotlib.colors import to_rgba
 
 from shnet_course.pictures.lesson_03 import (
-    BLOCKS,
+    BLOCK_COLOURS,
     describe_attention_of,
+    draw_attention_blocks,
     draw_attention_of,
-    draw_blocks,
     draw_memory,
     draw_positions,
     draw_query_key_value,
@@ -56,7 +56,7 @@ def test_the_row_holds_every_pixel_once_and_then_the_words():
 def test_each_frame_stands_around_its_block():
     weights = distributions()
     names = [f"token {n}" for n in range(COUNT)]
-    (ax,) = draw_blocks(weights, PIXELS, names).axes
+    (ax,) = draw_attention_blocks(weights, PIXELS, names).axes
     assert texts(ax) == [f"{value:.2f}" for value in weights.flatten()]
     expected = {  # the cells, first and last row and column, that a frame encloses
         "pixel-pixel": (0, 8, 0, 8),
@@ -70,7 +70,7 @@ def test_each_frame_stands_around_its_block():
         rows = [n for n in range(COUNT) if box.y0 < n < box.y1]
         columns = [n for n in range(COUNT) if box.x0 < n < box.x1]
         found[frame.get_label()] = (rows[0], rows[-1], columns[0], columns[-1])
-        assert frame.get_edgecolor() == to_rgba(BLOCKS[frame.get_label()])
+        assert frame.get_edgecolor() == to_rgba(BLOCK_COLOURS[frame.get_label()])
     assert found == expected
     assert [tick.get_text() for tick in ax.get_yticklabels()] == names
 

@@ -20,10 +20,10 @@ from shnet_course.measure.training import (
 from shnet_course.pictures.lesson_06b import (
     AHEAD,
     draw_feeding,
-    draw_rates,
     draw_reading,
     draw_replicas,
     draw_steps,
+    draw_throughput,
     feeding_steps,
     reading_steps,
     share_busy,
@@ -197,7 +197,7 @@ def test_the_pictures_tell_in_words_what_they_show():
     label = draw_feeding(40, 10, 4).get_label()
     assert "no workers: 21%" in label and "4 workers: 100%" in label
     assert "mean" in draw_replicas().get_label()
-    assert "1,209" in draw_rates("Arithmetic", {"a": 1209.2}).get_label()
+    assert "1,209" in draw_throughput("Arithmetic", {"a": 1209.2}).get_label()
 
 
 def test_a_bar_for_each_row_that_has_figures():

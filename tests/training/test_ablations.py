@@ -129,7 +129,7 @@ def test_other_steps_and_other_settings_are_another_run(squares_folder, tmp_path
 def test_several_processes_write_into_the_same_tables(tmp_path):
     base = configure("tables")
     report = {"seconds": 1.0, **{s: dict.fromkeys(METRICS, 0.5) for s in ("val", "testA", "testB")}}
-    row = dict.fromkeys(ablations.CURVE, 1)
+    row = dict.fromkeys(ablations.CURVE_COLUMNS, 1)
     result = SimpleNamespace(fit=SimpleNamespace(history=[row]), evaluations={}, report=report)
     result.evaluations["val"] = SimpleNamespace(
         rows=[{"family": "colour", "intersection": 1, "union": 2}]

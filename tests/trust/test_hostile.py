@@ -36,7 +36,7 @@ from small import (
 from shnet_lib.data import DataError, read_expressions
 from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.fetch.download import Downloader, FetchError
-from shnet_lib.data.fetch.photos import LocalPhotos, Photos
+from shnet_lib.data.fetch.photos import LocalPhotos, MissingPhotos
 from shnet_lib.data.fetch.zips import check_zip, read_members, unpack
 from shnet_lib.data.glove import read_glove
 from shnet_lib.data.images import MAX_PIXELS, image_size, read_pixels
@@ -275,7 +275,7 @@ def test_a_photo_zip_with_a_bomb_and_a_link_in_place_of_photos(tmp_path):
         archive.writestr(f"train2014/{image_name(1)}", bytes(51_000_000))
         archive.writestr(f"train2014/{image_name(2)}", b"/etc/passwd")
         archive.writestr(f"train2014/{image_name(3)}", photo(3))
-    photos = Photos(images, tmp_path / "data")
+    photos = MissingPhotos(images, tmp_path / "data")
     photos.look()
     photos.get(LocalPhotos(path), (), Downloader())
     assert photos.came == 1 and "51,000,000 bytes" in photos.missing[image_name(1)]
