@@ -18,7 +18,6 @@ from shnet_course.measure.training import (
     memory_of_step,
 )
 from shnet_course.pictures.lesson_06b import (
-    AHEAD,
     draw_feeding,
     draw_reading,
     draw_replicas,
@@ -28,6 +27,7 @@ from shnet_course.pictures.lesson_06b import (
     reading_steps,
     share_busy,
 )
+from shnet_lib.training.limits import PREFETCH
 
 PERFORMANCE = Path(__file__).parents[2] / "docs" / "performance.json"
 
@@ -178,7 +178,7 @@ def test_a_worker_stops_when_two_of_its_batches_wait():
     loaded = [span.end for span in spans if span.lane == "worker 1"]
     for index in range(12):
         waiting = sum(end <= taken[index] for end in loaded) - index
-        assert waiting <= AHEAD + 1  # those that wait, and the one that is taken
+        assert waiting <= PREFETCH + 1  # those that wait, and the one that is taken
 
 
 def test_no_lane_does_two_things_at_once():

@@ -65,7 +65,7 @@ class Report:
 class Fetch:
     """A data set to be made in a folder: Fetch(Path("data/unc"), "unc").run() makes it.
 
-    `verify` decodes every photo and compares checksums. With sources.NOTHING nothing is downloaded:
+    `verify` decodes every photo and compares checksums. With NO_SOURCES nothing is downloaded:
     the report says what is missing. `photos` is how many of "coco-val" are wanted, all if None.
     """
 
