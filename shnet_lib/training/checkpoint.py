@@ -32,8 +32,8 @@ from shnet_lib.data.errors import require_fields
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import whole_folder, write_json
-from shnet_lib.model.backbone import fingerprint, load_state
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import fingerprint, load_state
 from shnet_lib.training.config import ConfigError, TrainConfig
 
 EMBEDDING = "word_encoder.embedding.weight"

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.files import remove_folder, unfinished, whole_folder, write_json, write_table
-from shnet_lib.model.backbone import fingerprint
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import fingerprint
 from shnet_lib.training.checkpoint import (
     EMBEDDING,
     CheckpointError,

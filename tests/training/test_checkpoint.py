@@ -11,8 +11,9 @@ from training_helpers import tiny
 
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.files import unfinished
-from shnet_lib.model.backbone import ShapesBackbone, WeightsError
+from shnet_lib.model.backbone import ShapesBackbone
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import WeightsError
 from shnet_lib.training.checkpoint import (
     CheckpointError,
     load_shnet,

@@ -43,7 +43,8 @@ from shnet_lib.data.images import MAX_PIXELS, image_size, read_pixels
 from shnet_lib.data.refer import load_refs, read_refer
 from shnet_lib.data.referit import read_mat_mask
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import WeightsError, build_backbone, read_checkpoint
+from shnet_lib.model.backbone import build_backbone
+from shnet_lib.model.weights import WeightsError, read_checkpoint
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import configure, parse_settings
 from shnet_lib.training.fit import fit

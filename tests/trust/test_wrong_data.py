@@ -32,7 +32,8 @@ from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.data.images import warn_of_turned
 from shnet_lib.data.refer import PUBLISHED_REFS
 from shnet_lib.data.text import Vocabulary, tokenize
-from shnet_lib.model.backbone import ShapesBackbone, WeightsError, build_backbone, load_state
+from shnet_lib.model.backbone import ShapesBackbone, build_backbone
+from shnet_lib.model.weights import WeightsError, load_state
 from shnet_lib.prediction import read_photo
 
 pytestmark = pytest.mark.fault
