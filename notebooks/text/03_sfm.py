@@ -340,12 +340,11 @@ from functools import partial
 
 from ipywidgets import IntSlider
 
-from shnet_course.pictures.lesson_03 import describe_attention_of, draw_attention_of
+from shnet_course.pictures.lesson_03 import draw_attention_of
 from shnet_course.widgets import explore
 
 explore(
     partial(draw_attention_of, photo, attention, words),
-    partial(describe_attention_of, photo, attention, words),
     token=IntSlider(count - 3, 0, count - 1),  # starts at the word “square”
     level=[4, 3, 2],
     layer=list(range(layers, 0, -1)),

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
+from refgen.folders import complete_folder
 from shnet_lib.data.coco import Instances, rasterize
 from shnet_lib.data.errors import DataError, read_json, require_file
 from shnet_lib.data.images import read_pixels
@@ -240,19 +240,12 @@ def generate(settings: Settings, out: str | os.PathLike, workers: int = 1) -> di
             raise DataError(f"{made / 'photos.json'}: made with other settings. {remedy}")
         return read_json(made / "report.json", remedy)
     source = Source(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".photos-", dir=out))
-    try:
+    with complete_folder(made) as unfinished:
         report = _write(unfinished, source, workers, told)
         images = out / "images" / "photos"
         shutil.rmtree(images, ignore_errors=True)  # of a run that was ended here
         images.parent.mkdir(exist_ok=True)
         (unfinished / "images").replace(images)
-        unfinished.chmod(0o755)
-        unfinished.replace(made)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return report
 
 

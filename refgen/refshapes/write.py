@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from refgen.folders import complete_folder
 from shnet_lib.data.errors import DataError
 
 from .draw import draw, semantic_map
@@ -194,15 +193,8 @@ def generate(
     settings = _settings(images, size, seed)
     if _already_there(out, settings):
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with complete_folder(out) as unfinished:
         _write(unfinished, settings)
-        unfinished.chmod(0o755)
-        unfinished.replace(out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return out
 
 

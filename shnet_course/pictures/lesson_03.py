@@ -1,6 +1,6 @@
 """Pictures of lesson 03: one sequence of pixels and words, its attention, positions and memory.
 
-Each figure's label says in words what it shows; of one token's attention, `describe_attention_of`.
+Each figure's label says in words what it shows, but for `draw_token_attention`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -249,35 +249,19 @@ def draw_attention_of(
 
     `attention` is what inside.attention_inside gives; the heads are averaged.
     """
-    row = _row(attention, token, level, layer)
-    grid = round((len(row) - len(words)) ** 0.5)
-    return draw_token_attention(photo, row, grid, words, token)
-
-
-def describe_attention_of(
-    photo: np.ndarray,
-    attention: Sequence[Sequence[Tensor]],
-    words: Sequence[str],
-    token: int,
-    level: int,
-    layer: int,
-) -> str:
-    """The same in words, for those who cannot see it."""
-    row = _row(attention, token, level, layer)
+    row = attention[level - 2][layer - 1].mean(0)[token].cpu().numpy()  # heads averaged: (N,)
     pixels = len(row) - len(words)
     grid = round(pixels**0.5)
+    figure = draw_token_attention(photo, row, grid, words, token)
     y, x = divmod(int(row[:pixels].argmax()), grid)
     asks = f"pixel {divmod(token, grid)}" if token < pixels else f"word {words[token - pixels]}"
     to_words = zip(words, row[pixels:], strict=True)
     shares = ", ".join(f"{word} {share:.0%}" for word, share in to_words)
-    return (
+    figure.set_label(
         f"At level {level}, layer {layer}, the {asks} gives {row[:pixels].sum():.0%} of its "
         f"attention to the pixels, most to pixel ({y}, {x}). To the words: {shares}."
     )
-
-
-def _row(attention: Sequence[Sequence[Tensor]], token: int, level: int, layer: int) -> np.ndarray:
-    return attention[level - 2][layer - 1].mean(0)[token].cpu().numpy()  # heads averaged: (N,)
+    return figure
 
 
 def draw_positions(

@@ -7,7 +7,6 @@ from matplotlib.colors import to_rgba
 
 from shnet_course.pictures.lesson_03 import (
     BLOCK_COLOURS,
-    describe_attention_of,
     draw_attention_blocks,
     draw_attention_of,
     draw_memory,
@@ -129,10 +128,11 @@ def test_level_layer_and_token_choose_the_row_and_heads_are_averaged():
     for level, layer, token in ((2, 1, 0), (4, 2, 10), (3, 1, 7)):
         row = np.mean([head[token] for head in attention[level - 2][layer - 1].numpy()], axis=0)
         given = (photo(), attention, WORDS, token, level, layer)
-        _, middle, right, *_ = draw_attention_of(*given).axes
+        figure = draw_attention_of(*given)
+        _, middle, right, *_ = figure.axes
         assert np.allclose(images(middle)[1].flatten(), row[:PIXELS])
         assert np.allclose([bar.get_width() for bar in right.patches], 100 * row[PIXELS:])
-        said = describe_attention_of(*given)
+        said = figure.get_label()
         assert f"level {level}, layer {layer}" in said
         assert f"most to pixel {divmod(int(row[:PIXELS].argmax()), GRID)}" in said
         assert f"red {row[9]:.0%}, square {row[10]:.0%}" in said
