@@ -143,7 +143,8 @@ def fit(
         for micro_batches in in_groups(loader, config.accumulate):
             if config.patience and progress.without_gain >= config.patience:
                 break
-            set_learning_rate(optimizer, learning_rate(config, step, steps))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step, steps)
             figures = train_step(model, micro_batches, accelerator, config)
             optimizer.step()
             optimizer.zero_grad()
@@ -165,14 +166,10 @@ def fit(
                 "epoch": step / batches.steps_per_epoch,
                 "learning_rate": learning_rate(config, step, steps),
                 **meter.over_processes(accelerator).read(),
+                **validate(network, val_set, config, accelerator),
+                "seconds": time.monotonic() - began,
             }
-            share_buffers(network, accelerator)
-            size = forward_size(config, accelerator)
-            metrics = evaluate(
-                network, val_set, accelerator, batch_size=size, workers=config.workers
-            ).metrics
-            row |= {f"val_{name}": value for name, value in metrics.items()}
-            progress.add(row | {"seconds": time.monotonic() - began})
+            progress.add(row)
             checkpoints.save(progress)
             if on_evaluation and accelerator.is_main_process:
                 on_evaluation(progress.history)
@@ -228,11 +225,6 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """
     rise = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
     return config.learning_rate * rise * polynomial_decay(step, steps, config.decay_power)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def polynomial_decay(step: int, steps: int, power: float) -> float:
@@ -367,11 +359,17 @@ def stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset
     )
 
 
-def share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
-    """BatchNorm's running statistics of the main process for all, as DDP does before each forward.
+def validate(
+    network: nn.Module, val_set: ReferringDataset, config: TrainConfig, accelerator: Accelerator
+) -> dict[str, float]:
+    """The measures on the validation split, by their names in a history: val_overall_iou, ...
 
-    After the last forward they differ by one batch; one network has to be measured and saved.
+    All processes take the running statistics of the main one's BatchNorms, as DDP does before each
+    forward: after the last one they differ by a batch, and one network is measured and saved.
     """
     if accelerator.num_processes > 1:
         for buffer in network.buffers():
             broadcast(buffer)
+    size = forward_size(config, accelerator)
+    found = evaluate(network, val_set, accelerator, batch_size=size, workers=config.workers)
+    return {f"val_{name}": value for name, value in found.metrics.items()}
