@@ -1,7 +1,5 @@
 """What is on disk -> expressions -> batches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shnet_lib.data import refer, referit

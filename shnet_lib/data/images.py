@@ -1,7 +1,5 @@
 """Photos: their size from the header, their pixels, and what is refused as a photo."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from pathlib import Path

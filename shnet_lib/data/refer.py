@@ -11,8 +11,6 @@ Own data lie in a folder of their own (docs/own_data.md): instances.json, refs.j
 A ref points to its photo by `image_id`. Its own `file_name` names no file and is not used.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

@@ -9,8 +9,6 @@ ReferIt (photos of SAIAPR TC-12), as the code of referring segmentation lays it 
 The paper trains on trainval and tests on test.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from functools import partial

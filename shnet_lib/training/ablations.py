@@ -35,13 +35,8 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 SEEDS = (0, 1, 2)
 METRICS = ("overall_iou", "mean_iou", "precision@0.5")
-CURVE_COLUMNS = (
-    "step",
-    "loss",
-    "val_overall_iou",
-    "val_mean_iou",
-    "seconds",
-)  # columns of a history
+# Columns of a history.
+CURVE_COLUMNS = ("step", "loss", "val_overall_iou", "val_mean_iou", "seconds")
 
 Lines = list[dict[str, Any]]
 
