@@ -75,6 +75,16 @@ EXERCISES: dict[str, Exercise | Contest] = {}
 LESSONS: dict[str, list[str]] = {}  # lesson -> the names of its checks
 
 
+def seed_torch(source: random.Random) -> None:
+    torch.manual_seed(source.randrange(10**6))
+
+
+def padded_words(source: random.Random, phrases: int) -> Tensor:
+    """A word_mask (B, 4) bool; every phrase has padding, and the phrases differ in length."""
+    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
+    return torch.arange(4) < lengths[:, None]
+
+
 def add_exercise(lesson: str, name: str, exercise: Exercise | Contest) -> None:
     """Make a check known by its name. A name is given once."""
     if name in EXERCISES:
@@ -117,7 +127,7 @@ def judge_answer(exercise: Exercise, answer: Any, seed: int) -> None:
     __tracebackhide__ = True
     source = random.Random(seed)
     for trial in range(TRIALS):
-        torch.manual_seed(source.randrange(10**6))  # for answers that draw numbers themselves
+        seed_torch(source)  # for answers that draw numbers themselves
         inputs = exercise.make_inputs(source)
         target = exercise.ask(exercise.reference, *copy.deepcopy(inputs))
         given = copy.deepcopy(inputs)

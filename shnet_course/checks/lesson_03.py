@@ -8,21 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add_exercise
+from shnet_course.checks.core import Exercise, add_exercise, padded_words, seed_torch
 from shnet_course.pictures.checks import compare_maps
 from shnet_lib.model.sfm import pixel_positions
 
 LESSON = "03_sfm"
-
-
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
-
-
-def _word_mask(source: random.Random, phrases: int) -> Tensor:
-    """(B, 4) bool; every phrase has padding, and the phrases differ in length."""
-    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
-    return torch.arange(4) < lengths[:, None]
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -30,8 +20,8 @@ def _word_mask(source: random.Random, phrases: int) -> Tensor:
 
 def _queries_and_keys(source: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """query, key (B, N, c) of 6 pixels and 4 words, word_mask (B, 4); padding is loud."""
-    _seed(source)
-    word_mask = _word_mask(source, phrases=2)
+    seed_torch(source)
+    word_mask = padded_words(source, phrases=2)
     query, key = torch.randn(2, 10, 5), torch.randn(2, 10, 5)
     return query, torch.where(_keep(word_mask, 6)[..., None], key, 3 * key), word_mask
 
@@ -125,7 +115,7 @@ add_exercise(
 
 def _weights_and_pixels(source: random.Random) -> tuple[Tensor, int]:
     """A map (N, N) whose rows sum to 1, and how many of its tokens are pixels."""
-    _seed(source)
+    seed_torch(source)
     pixels, words = source.choice([4, 6]), source.choice([2, 3])
     return torch.randn(pixels + words, pixels + words).softmax(-1), pixels
 
@@ -268,7 +258,7 @@ def _everything(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 
     V and L are of different loudness, so that leaving LayerNorm out is heard.
     """
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), channels = source.choice([1, 2]), source.sample([2, 3], k=2), 8
     positions = 2 * torch.randn(height * width + 4, channels)
     weights = {
@@ -278,7 +268,7 @@ def _everything(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     return (
         3 * torch.randn(phrases, channels, height, width) + 1,
         torch.randn(phrases, 4, channels),
-        _word_mask(source, phrases),
+        padded_words(source, phrases),
         positions,
         weights,
         source.choice([2, 4]),

@@ -7,16 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add_exercise
+from shnet_course.checks.core import Exercise, add_exercise, padded_words, seed_torch
 from shnet_course.pictures.checks import draw_grids
 from shnet_lib.model.features import average_words
 
 LESSON = "04_hcam"
 LEVEL_INDICES = (0, 1, 2)  # levels 2, 3 and 4 of the paper
-
-
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
 
 
 def _grid(source: random.Random) -> tuple[int, int]:
@@ -29,7 +25,7 @@ def _grid(source: random.Random) -> tuple[int, int]:
 
 def _pixels_and_sentence(source: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """f^v_i (B, C, H, W), f^{l avg}_j (B, C), a kernel (C, 2C, 3, 3)."""
-    _seed(source)
+    seed_torch(source)
     phrases, channels = source.choice([1, 2]), source.choice([2, 4])
     kernel = torch.randn(channels, 2 * channels, 3, 3) / (6 * channels) ** 0.5
     return (
@@ -104,7 +100,7 @@ add_exercise(
 
 def _levels_and_gates(source: random.Random) -> tuple[Tensor, Tensor]:
     """f^v (3, B, C, H, W) and all nine Lambda_ij (3, 3, B, C, H, W)."""
-    _seed(source)
+    seed_torch(source)
     shape = (source.choice([1, 2]), source.choice([2, 4]), *_grid(source))
     return torch.randn(3, *shape), torch.rand(3, 3, *shape)
 
@@ -184,7 +180,7 @@ add_exercise(
 
 def _levels_and_deep_kernel(source: random.Random) -> tuple[list[Tensor], Tensor, Tensor]:
     """g three (B, C, H, W), a kernel (C', C, 3, 3, 3), a bias (C',). C is 3, as levels are."""
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), outputs = source.choice([1, 2]), _grid(source), source.choice([2, 4])
     levels = [torch.randn(phrases, 3, height, width) for _ in LEVEL_INDICES]
     return levels, torch.randn(outputs, 3, 3, 3, 3) / 9, torch.randn(outputs)
@@ -263,10 +259,9 @@ Levels = list[Tensor]
 
 def _everything(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, Tensor]:
     """f^v, f^l, word_mask, three kernels of Eq. 2 and that of Conv3D; loud numbers in padding."""
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), channels = source.choice([1, 2]), _grid(source), 3
-    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
-    word_mask = torch.arange(4) < lengths[:, None]  # (B, T)
+    word_mask = padded_words(source, phrases)
     words = [torch.randn(phrases, 4, channels) for _ in LEVEL_INDICES]
     return (
         [torch.randn(phrases, channels, height, width) for _ in LEVEL_INDICES],

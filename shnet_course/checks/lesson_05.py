@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise, difference
+from shnet_course.checks.core import (
+    Batch,
+    CheckFailed,
+    Exercise,
+    add_exercise,
+    difference,
+    padded_words,
+    seed_torch,
+)
 from shnet_course.pictures.checks import draw_grids, draw_masks
 from shnet_lib.model.features import LevelProjection, WordEncoder
 from shnet_lib.model.fusion import Concatenation
@@ -19,16 +27,12 @@ from shnet_lib.model.sfm import SFM
 LESSON = "05_decoder_and_shnet"
 
 
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
-
-
 # --- a kernel with holes --------------------------------------------------------------------------
 
 
 def _map_kernel_rate(source: random.Random) -> tuple[Tensor, Tensor, int]:
     """(B, C, H, W), (C', C, 3, 3), and a rate whose nine taps fit into the map."""
-    _seed(source)
+    seed_torch(source)
     height, width = source.sample([7, 8, 9, 10], k=2)
     inputs, outputs = source.sample([2, 3, 4], k=2)
     context = torch.randn(source.choice([1, 2]), inputs, height, width)
@@ -113,7 +117,7 @@ add_exercise(
 
 def _logits_and_size(source: random.Random) -> tuple[Tensor, int, int]:
     """Random logits (B, S, S); a photo two to four times as large, not square."""
-    _seed(source)
+    seed_torch(source)
     side = source.choice([4, 5, 6])
     height, width = source.sample(range(2 * side + 1, 4 * side), k=2)
     return 4 * torch.randn(source.choice([1, 2]), side, side), height, width
@@ -192,7 +196,7 @@ TOLERANCE = 1e-4
 
 def _logits_and_target(source: random.Random) -> tuple[Tensor, Tensor]:
     """S and Y (2, 3, 4): usual logits, and six of the kind that a plain formula cannot bear."""
-    _seed(source)
+    seed_torch(source)
     logits, target = 2 * torch.randn(24), torch.randint(2, (24,)).float()
     some, huge = source.uniform(18, 30), source.uniform(100, 300)
     logits[:6] = torch.tensor([some, -some, huge, -huge, huge, -huge])
@@ -393,14 +397,14 @@ def initialise(parts: nn.Module, seed: int) -> None:
 
 def _seed_and_batch(source: random.Random) -> tuple[int, Batch]:
     """The seed of a network, and as many photos as expressions, but not in the same order."""
-    _seed(source)
+    seed_torch(source)
     image_index = torch.tensor(source.choice([[1, 2, 0], [2, 0, 1], [1, 1, 0], [2, 0, 0]]))
-    lengths = torch.tensor(source.sample([1, 2, 3], k=3))
+    word_mask = padded_words(source, phrases=3)
     batch = {
         "images": torch.randn(3, 3, TINY_SIDE, TINY_SIDE),
         "image_index": image_index,
         "words": torch.randint(VOCABULARY, (3, 4)),
-        "word_mask": torch.arange(4) < lengths[:, None],
+        "word_mask": word_mask,
     }
     return source.randrange(10**6), batch
 

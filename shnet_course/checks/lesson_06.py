@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise
+from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise, seed_torch
 
 LESSON = "06_training"
 POWER = 0.7  # section 4.2
@@ -104,7 +104,7 @@ def _batch(size: int) -> Batch:
 
 def network_and_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch]]:
     """Weights of a SmallNetwork whose backbone was trained elsewhere, and three batches."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     state = SmallNetwork().state_dict()
     state["backbone.1.running_mean"].normal_()
     state["backbone.1.running_var"].uniform_(0.5, 2.0)
@@ -311,7 +311,7 @@ def _in_train_mode(network: nn.Module, *others: Any) -> None:
 
 def _micro_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch], int]:
     """Weights, micro-batches for two or three steps, how many make a step."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     accumulate = source.choice([2, 3])
     batches = [_batch(2) for _ in range(accumulate * source.choice([2, 3]))]
     return SmallNetwork().state_dict(), batches, accumulate

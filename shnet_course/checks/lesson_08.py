@@ -10,7 +10,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor, nn
 
-from shnet_course.checks.core import Contest, Exercise, add_exercise
+from shnet_course.checks.core import Contest, Exercise, add_exercise, seed_torch
 from shnet_course.checks.finale import play
 from shnet_course.measure.ablations import estimate
 from shnet_lib.model.decoder import ASPP, UpsamplingConvolution
@@ -159,7 +159,7 @@ def _levels_and_phrases(
     source: random.Random,
 ) -> tuple[int, list[Tensor], Tensor, Tensor, Tensor]:
     """A seed for the parts; levels of two photos; five phrases on them, with padding."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     levels = [torch.randn(2, n, size, size) for n, size in ((3, 12), (4, 6), (5, 3))]
     lengths = torch.tensor([1, 4, 2, 3, 2])
     word_mask = torch.arange(4) < lengths[:, None]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add_exercise
+from shnet_course.checks.core import Exercise, add_exercise, seed_torch
 from shnet_course.pictures.checks import compare_maps
 
 LESSON = "09_looking_inside"
@@ -20,7 +20,7 @@ def _attention(source: random.Random) -> tuple[Tensor, Tensor, int, int]:
 
     One phrase of the batch is a word long, so that each batch has padding.
     """
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     (height, width), words = source.choice([(2, 4), (3, 2), (4, 3)]), 3
     pixels = height * width
     lengths = torch.tensor([1, words])
