@@ -14,7 +14,6 @@ with a fingerprint which backbone belongs to it; only a small one that was train
 anew and a random one, which exist nowhere else, travel inside.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from shnet_lib.data import DataError, Expression
 from shnet_lib.data.dataset import ReferringDataset
-from shnet_lib.data.errors import require_fields
+from shnet_lib.data.errors import read_json, require_fields
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import whole_folder, write_json
@@ -258,12 +257,10 @@ def read_saved_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """
     _require(path)
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path, "Copy it again")
         require_fields(document, fields, str(path.absolute()), "Copy it again")
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.absolute()} is no JSON ({error}): copy it again") from error
     return document
 
 
