@@ -4,7 +4,7 @@ Notebook 10 and `shnet train` both call this.
 """
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,7 @@ class RunResult:
     report: dict[str, Any]
 
 
-def run(
-    config: TrainConfig,
-    data: Path,
-    run_folder: Path,
-    resume: bool = False,
-    on_evaluation: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> RunResult:
+def run(config: TrainConfig, data: Path, run_folder: Path, resume: bool = False) -> RunResult:
     """Train on a data set and evaluate the best network on all its splits but the training ones.
 
     Args:
@@ -48,7 +42,7 @@ def run(
     """
     run_folder = Path(run_folder).expanduser()
     expressions = read_splits(config, data)
-    fitted = fit(config, expressions, run_folder, resume, on_evaluation)
+    fitted = fit(config, expressions, run_folder, resume)
     evaluations = evaluate_splits(fitted.trained, expressions, accelerator=fitted.accelerator)
     report = make_report(fitted, evaluations)
     if fitted.accelerator.is_main_process:
