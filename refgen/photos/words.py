@@ -44,7 +44,7 @@ teddy: teddy bear | bear; hair dryer: hair drier; toothbrush
 """
 
 
-def _split(names: str) -> frozenset[str]:
+def _forms(names: str) -> frozenset[str]:
     return frozenset(name.strip() for name in names.split(",") if name.strip())
 
 
@@ -53,7 +53,7 @@ def _read(table: str) -> list[Noun]:
     for row in table.replace("\n", " ").strip().strip(";").split(";"):
         word, _, meaning = row.strip().partition(": ")
         kinds, _, maybe = (meaning or word).partition("|")
-        nouns.append(Noun(word, _split(kinds), _split(maybe)))
+        nouns.append(Noun(word, _forms(kinds), _forms(maybe)))
     return nouns
 
 

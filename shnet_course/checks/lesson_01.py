@@ -205,7 +205,7 @@ add_exercise(
 # --- words ----------------------------------------------------------------------------------------
 
 
-def _text(source: random.Random) -> tuple[str]:
+def _random_text(source: random.Random) -> tuple[str]:
     """A phrase with capitals, a number, an accent, punctuation within and at the end."""
     pick = source.choice
     number = pick(["2nd", "3rd", "4th", "1st", "h2o"])
@@ -221,7 +221,7 @@ add_exercise(
     "cut a phrase into words",
     Exercise(
         tokenize,
-        _text,
+        _random_text,
         {
             "you keep letters only, and “2nd” is gone: it may be the point of the phrase": (
                 lambda text: tokenize(text, keep_numbers=False)

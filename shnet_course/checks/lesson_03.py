@@ -253,7 +253,7 @@ add_exercise(
 Weights = dict[str, Tensor]
 
 
-def _everything(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, Weights, int]:
+def _inputs_of_eq_1(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, Weights, int]:
     """What Eq. 1 needs: V (B, C, H, W), L (B, T, C), word_mask, positions (N, C), weights, heads.
 
     V and L are of different loudness, so that leaving LayerNorm out is heard.
@@ -309,7 +309,7 @@ def _multi_head(
     return torch.cat(mixed, dim=-1) @ weights["out"]
 
 
-def _variant(
+def _eq_1_with(
     before: Callable[[Tensor, Tensor], Tensor] = lambda joint, positions: _norm(joint) + positions,
     after: Callable[[Tensor, Tensor], Tensor] = lambda fused, positions: fused,
     join: Callable[[Tensor, Tensor], Tensor] = _join,
@@ -386,38 +386,38 @@ add_exercise(
     "Equation 1",
     Exercise(
         sfm,
-        _everything,
+        _inputs_of_eq_1,
         {
             "positions come after your attention: then nobody knew them while looking": (
-                _variant(
+                _eq_1_with(
                     before=lambda joint, positions: _norm(joint),
                     after=lambda fused, positions: fused + positions,
                 )
             ),
             "positions come before your LayerNorm: Eq. 1 adds them after it": (
-                _variant(before=lambda joint, positions: _norm(joint + positions))
+                _eq_1_with(before=lambda joint, positions: _norm(joint + positions))
             ),
             "your LayerNorm comes last: Eq. 1 begins with it": (
-                _variant(
+                _eq_1_with(
                     before=lambda joint, positions: joint + positions,
                     after=lambda fused, positions: _norm(fused),
                 )
             ),
             "LayerNorm is missing: the louder of V and L drowns the other": (
-                _variant(before=lambda joint, positions: joint + positions)
+                _eq_1_with(before=lambda joint, positions: joint + positions)
             ),
             "positions are missing: nobody knows where a token stands": (
-                _variant(before=lambda joint, positions: _norm(joint))
+                _eq_1_with(before=lambda joint, positions: _norm(joint))
             ),
             "you add positions to queries and keys only: that is the released code, not Eq. 1": (
                 _as_released
             ),
             "you add a residual: that is the released code, Eq. 1 has none": _with_residual,
             "reshape mixes pixels and channels: (B, C, H, W) wants flatten, then transpose": (
-                _variant(join=_reshaped)
+                _eq_1_with(join=_reshaped)
             ),
             "your pixels go down the columns: row by row, as positions do": (
-                _variant(join=lambda visual, words: _join(visual.transpose(2, 3), words))
+                _eq_1_with(join=lambda visual, words: _join(visual.transpose(2, 3), words))
             ),
             "padding is not masked: nobody may look at a padded word": (
                 lambda v, l_, mask, *rest: sfm(v, l_, torch.ones_like(mask), *rest)
@@ -446,10 +446,10 @@ add_exercise(
                 _with_other_heads(_in_turn, lambda mixed: mixed.movedim(0, -1).flatten(-2))
             ),
             "your LayerNorm runs over all tokens: each token gets its own mean and variance": (
-                _variant(before=lambda joint, p: F.layer_norm(joint, joint.shape[1:]) + p)
+                _eq_1_with(before=lambda joint, p: F.layer_norm(joint, joint.shape[1:]) + p)
             ),
             "your variance divides by C - 1: LayerNorm divides by C": (
-                _variant(before=_normed_by_sample_variance)
+                _eq_1_with(before=_normed_by_sample_variance)
             ),
         },
     ),

@@ -257,7 +257,7 @@ add_exercise(
 Levels = list[Tensor]
 
 
-def _everything(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, Tensor]:
+def _inputs_of_hcam(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, Tensor]:
     """f^v, f^l, word_mask, three kernels of Eq. 2 and that of Conv3D; loud numbers in padding."""
     seed_torch(source)
     phrases, (height, width), channels = source.choice([1, 2]), _grid(source), 3
@@ -286,7 +286,7 @@ def hcam(
     return aggregate(exchanged, depth_kernel)
 
 
-def _variant(
+def _hcam_with(
     average: Callable[[Tensor, Tensor], Tensor] = average_words,
     gate: Callable[..., Tensor] = lambda f, s, k, i, j: affinity(f[i], s[j], k[i]),
     own: bool = True,
@@ -344,40 +344,40 @@ add_exercise(
     "HCAM",
     Exercise(
         hcam,
-        _everything,
+        _inputs_of_hcam,
         {
             "the sigmoid is missing: a gate lies between 0 and 1": (
-                _variant(gate=lambda f, s, k, i, j: _mixed(f[i], s[j], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: _mixed(f[i], s[j], k[i]))
             ),
             "your sum over j includes i: a level takes from the *other* two": (
-                _variant(with_itself=True)
+                _hcam_with(with_itself=True)
             ),
             "you average over padding too: only the words where word_mask is True count": (
-                _variant(average=lambda level, word_mask: level.mean(1))
+                _hcam_with(average=lambda level, word_mask: level.mean(1))
             ),
             "you divide by T: padding is out of your sum but still in the number of words": (
-                _variant(average=lambda level, mask: (level * mask[..., None]).mean(1))
+                _hcam_with(average=lambda level, mask: (level * mask[..., None]).mean(1))
             ),
             "your sentence is a sum: divide by the number of real words": (
-                _variant(average=lambda level, mask: (level * mask[..., None]).sum(1))
+                _hcam_with(average=lambda level, mask: (level * mask[..., None]).sum(1))
             ),
             "your gate hears the level's own sentence: Lambda_ij hears that of j": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[i], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[i], k[i]))
             ),
             "your gate looks at the pixels of j: Lambda_ij looks at those of i": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[j], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[j], k[i]))
             ),
             "your indices are swapped: Lambda_ij is made of the pixels of i, the sentence of j": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[i]))
             ),
             "your indices are swapped: that is Lambda_ji, kernel and all": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[j]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[j]))
             ),
             "your kernel is that of j: Lambda_ij uses the kernel of level i": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[j]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[j]))
             ),
             "you use the first kernel for all levels: each level i has its own": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[0]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[0]))
             ),
             "you use one sentence for all levels: each has its own reading of the words": (
                 _one_sentence
@@ -391,24 +391,26 @@ add_exercise(
             "you pass on what a level has just received, and its own second gate looks at it too": (
                 _received_gated
             ),
-            "f^v_i itself is missing: it is the first term of g_i": _variant(own=False),
+            "f^v_i itself is missing: it is the first term of g_i": _hcam_with(own=False),
             "the gates are missing: multiply each f^v_j by its Lambda_ij": (
-                _variant(gate=lambda f, s, k, i, j: 1.0)
+                _hcam_with(gate=lambda f, s, k, i, j: 1.0)
             ),
             "nothing is exchanged: that is Table 2's row 5, Conv3D alone": (
-                _variant(gate=lambda f, s, k, i, j: 0.0)
+                _hcam_with(gate=lambda f, s, k, i, j: 0.0)
             ),
             "padded in depth: three levels remain, one is wanted. Pad the grid alone": (
-                _variant(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None))
+                _hcam_with(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None))
             ),
             "padded in depth, then averaged: parts never saw all levels, pad the grid alone": (
-                _variant(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None).mean(2))
+                _hcam_with(
+                    last=lambda levels, kernel: _padded_in_depth(levels, kernel, None).mean(2)
+                )
             ),
             "levels and channels are mixed up: the kernel wants (B, C, 3, H, W)": (
-                _variant(last=lambda levels, kernel: aggregate(levels, kernel, levels_at=1))
+                _hcam_with(last=lambda levels, kernel: aggregate(levels, kernel, levels_at=1))
             ),
             "your levels are upside down: the kernel's first slice is for level 2": (
-                _variant(last=lambda levels, kernel: aggregate(levels[::-1], kernel))
+                _hcam_with(last=lambda levels, kernel: aggregate(levels[::-1], kernel))
             ),
         },
         draw_grids,

@@ -436,10 +436,10 @@ def run_answer(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch
 
 def forward(parts: Parts, batch: Batch) -> Tensor:
     """Figure 2: a batch -> mask_logits (B, S, S)."""
-    return _finish(parts, *_fuse(parts, *_encode(parts, batch)), batch)
+    return _finish(parts, *_fuse(parts, *_encode_parts(parts, batch)), batch)
 
 
-def _encode(parts: Parts, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+def _encode_parts(parts: Parts, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
     """Three (B, C, H, W), L (B, T, C), the word mask."""
     levels = parts.backbone(batch["images"])
     visual = [
@@ -479,25 +479,25 @@ def _all_words_real(parts: Parts, batch: Batch) -> Tensor:
 
 
 def _with_words_before_sfm(parts: Parts, batch: Batch) -> Tensor:
-    visual, word_feats, word_mask = _encode(parts, batch)
+    visual, word_feats, word_mask = _encode_parts(parts, batch)
     visual, _ = _fuse(parts, visual, word_feats, word_mask)
     return _finish(parts, visual, [word_feats] * 3, batch)
 
 
 def _with_pixels_before_sfm(parts: Parts, batch: Batch) -> Tensor:
-    before, word_feats, word_mask = _encode(parts, batch)
+    before, word_feats, word_mask = _encode_parts(parts, batch)
     _, words = _fuse(parts, before, word_feats, word_mask)
     return _finish(parts, before, words, batch)
 
 
 def _without_sfm(parts: Parts, batch: Batch) -> Tensor:
-    visual, word_feats, _ = _encode(parts, batch)
+    visual, word_feats, _ = _encode_parts(parts, batch)
     return _finish(parts, visual, [word_feats] * 3, batch)
 
 
 def _sfm_twice(parts: Parts, batch: Batch) -> Tensor:
     """Word features that went through SFM with one level go into SFM with the next."""
-    visual, word_feats, word_mask = _encode(parts, batch)
+    visual, word_feats, word_mask = _encode_parts(parts, batch)
     fused, words = [], []
     for level in visual:
         (one,), (word_feats,) = _fuse(parts, [level], word_feats, word_mask)
@@ -507,16 +507,18 @@ def _sfm_twice(parts: Parts, batch: Batch) -> Tensor:
 
 
 def _upside_down(parts: Parts, batch: Batch) -> Tensor:
-    visual, words = _fuse(parts, *_encode(parts, batch))
+    visual, words = _fuse(parts, *_encode_parts(parts, batch))
     return _finish(parts, visual[::-1], words[::-1], batch)
 
 
 def _ended(**how: bool) -> Callable[[Parts, Batch], Tensor]:
-    return lambda parts, batch: _finish(parts, *_fuse(parts, *_encode(parts, batch)), batch, **how)
+    return lambda parts, batch: _finish(
+        parts, *_fuse(parts, *_encode_parts(parts, batch)), batch, **how
+    )
 
 
 def _not_enlarged(parts: Parts, batch: Batch) -> Tensor:
-    visual, words = _fuse(parts, *_encode(parts, batch))
+    visual, words = _fuse(parts, *_encode_parts(parts, batch))
     return parts.upsample(parts.aspp(parts.hcam(visual, words, batch["word_mask"]))).squeeze(1)
 
 

@@ -456,7 +456,7 @@ def load_run(run: SmallRun, saved: dict[str, Any]) -> None:
         torch.set_rng_state(saved["random"])
 
 
-def _cut(source: random.Random) -> tuple[int, int]:
+def _seed_and_cut(source: random.Random) -> tuple[int, int]:
     """A seed, and the steps before the lights go out: in the middle of an epoch, not the first."""
     return source.randrange(10**6), source.choice([4, 5])
 
@@ -543,7 +543,7 @@ add_exercise(
     "stop and go on",
     Exercise(
         (save_run, load_run),
-        _cut,
+        _seed_and_cut,
         {
             "AdamW begins anew: its two running means are part of the run": (
                 _forgetting("optimizer")

@@ -85,7 +85,7 @@ def _down_the_columns(attention: Tensor, word_mask: Tensor, height: int, width: 
     return words_over_pixels(attention, word_mask, width, height).mT
 
 
-def _words_first(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
+def _words_before_pixels(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
     words = word_mask.shape[1]
     return _maps(attention.mean(1)[:, :words, words:], word_mask, height, width)
 
@@ -115,7 +115,7 @@ add_exercise(
                 _softmax_again
             ),
             "your grid runs down the columns: pixels come row by row": _down_the_columns,
-            "you cut as if words came first: pixels come first, then words": _words_first,
+            "you cut as if words came first: pixels come first, then words": _words_before_pixels,
             "padded words have a map: set it to 0": (
                 lambda a, mask, h, w: words_over_pixels(a, torch.ones_like(mask), h, w)
             ),

@@ -26,20 +26,20 @@ from shnet_lib.training.evaluate import evaluating, probability_at, to_device
 BLOCKS = ("pixel-pixel", "pixel-word", "word-pixel", "word-word")  # who asks, who is asked
 
 
-def _flat(rows: Iterable[Iterable[str]]) -> frozenset[str]:
+def _flattened(rows: Iterable[Iterable[str]]) -> frozenset[str]:
     return frozenset(word for row in rows for word in row)
 
 
 WORD_KINDS = {  # of the words of RefShapes; every other word is a "function" word
-    "shape": _flat(sentences.NOUNS.values()),
+    "shape": _flattened(sentences.NOUNS.values()),
     "colour": frozenset(COLOURS),
-    "size": _flat(sentences.SIZE_TEXTS.values()) | {"biggest", "largest", "smallest"},
-    "pattern": _flat(sentences.PATTERN_TEXTS.values()) | {"stripes", "dots"},
+    "size": _flattened(sentences.SIZE_TEXTS.values()) | {"biggest", "largest", "smallest"},
+    "pattern": _flattened(sentences.PATTERN_TEXTS.values()) | {"stripes", "dots"},
     "place": frozenset(
         "left right top bottom leftmost rightmost highest lowest upper lower above below over "
         "under second 2nd third 3rd".split()
     ),
-    "ground": _flat(sentences.GROUNDS.values()),
+    "ground": _flattened(sentences.GROUNDS.values()),
 }
 
 

@@ -85,13 +85,15 @@ def settings_table(config: TrainConfig) -> Table:
         given = source not in NO_VALUE and not source.endswith("file")
         if given and own[name] != paper[name]:
             marked.add(len(rows))
-        rows.append((name, _text(own[name]), _text(paper[name]) if given else "", source))
+        rows.append(
+            (name, _value_text(own[name]), _value_text(paper[name]) if given else "", source)
+        )
     note = f"Preset {config.preset}, data set {config.dataset}; bold: not as at the paper's size."
     head = ("setting", "this run", "at the paper's size", "its source")
     return Table(head, rows, note, frozenset(marked))
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -142,7 +144,7 @@ def why_not_printed(config: TrainConfig) -> str:
     alike = replace(PAPER, **{name: getattr(model, name) for name in free})
     if model != alike:
         own, its = config.by_name(), replace(config, model=alike).by_name()
-        changed = [f"{name}={_text(own[name])}" for name in own if own[name] != its[name]]
+        changed = [f"{name}={_value_text(own[name])}" for name in own if own[name] != its[name]]
         return f"this network is not the paper's ({', '.join(changed)})"
     return ""
 

@@ -53,7 +53,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(maps, padding))
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
@@ -63,11 +63,11 @@ class Block(nn.Module):
     def __init__(self, wide: int, kernel: int, stride: int, before: int, after: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(before, wide, 1, bias=False) if wide != before else None
-        self.norm_0 = _norm(wide) if wide != before else None
+        self.norm_0 = _batch_norm(wide) if wide != before else None
         self.depthwise = SameConv2d(wide, wide, kernel, stride, groups=wide, bias=False)
-        self.norm_1 = _norm(wide)
+        self.norm_1 = _batch_norm(wide)
         self.project = nn.Conv2d(wide, after, 1, bias=False)
-        self.norm_2 = _norm(after)
+        self.norm_2 = _batch_norm(after)
         self.residual = stride == 1 and before == after
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv2d(3, 32, 3, 2, bias=False)
-        self.norm_0 = _norm(32)
+        self.norm_0 = _batch_norm(32)
         self.blocks = nn.ModuleList()
         self.ends = []  # how many blocks lie before the end of each level's last stage
         before = 32

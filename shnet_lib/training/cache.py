@@ -70,14 +70,14 @@ def cache_levels(
         if not all(torch.isfinite(level).all() for level in made):
             raise ConfigError("a feature is beyond float16's range: set cache_features=False")
         if not levels:
-            levels = _room_for(made, len(loader.dataset), free_memory())
+            levels = _allocate(made, len(loader.dataset), free_memory())
         for level, part in zip(levels, made, strict=True):
             level[row : row + len(part)] = part
         row += len(images)
     return levels
 
 
-def _room_for(made: list[Tensor], images: int, free: int) -> list[Tensor]:
+def _allocate(made: list[Tensor], images: int, free: int) -> list[Tensor]:
     """Empty tensors for all images, shaped after the features of the first few."""
     needed = sum(level[0].nbytes for level in made) * images
     if needed > free:

@@ -83,7 +83,7 @@ def evaluate(
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)
-            rows += _measure(mask_logits, batch, dataset, protocol, limit)
+            rows += _rows_of_batch(mask_logits, batch, dataset, protocol, limit)
     rows = _one_of_each(gather_object(rows) if world > 1 else rows, len(dataset.expressions))
     intersection = torch.tensor([row["intersection"] for row in rows])
     union = torch.tensor([row["union"] for row in rows])
@@ -153,7 +153,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {name: move(value) for name, value in batch.items()}
 
 
-def _measure(
+def _rows_of_batch(
     mask_logits: Tensor, batch: dict, dataset: ReferringDataset, protocol: str, threshold: float
 ) -> Iterable[dict[str, Any]]:
     """The rows of one batch."""

@@ -85,7 +85,7 @@ class Checkpoints:
         """
         main = self.accelerator.is_main_process
         try:
-            with _room_for(self._bytes_to_save, self.folder):
+            with _explaining_full_disk(self._bytes_to_save, self.folder):
                 if main and not progress.without_gain:
                     self._save_best(progress)
                 if main:
@@ -240,7 +240,7 @@ def tidy(run_folder: Path) -> None:
 
 
 @contextmanager
-def _room_for(count: Callable[[], int], folder: Path) -> Iterator[None]:
+def _explaining_full_disk(count: Callable[[], int], folder: Path) -> Iterator[None]:
     """Raise CheckpointError where the block cannot write: with the bytes free, and `count` needed.
 
     Python, torch and safetensors have each their own kind of error for a full disk.

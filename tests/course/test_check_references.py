@@ -100,7 +100,7 @@ def test_positions_made_of_parts_are_the_librarys(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_equation_1_is_the_librarys(seed):
-    given = lesson_03._everything(random.Random(seed))
+    given = lesson_03._inputs_of_eq_1(random.Random(seed))
     visual, word_feats, word_mask, positions, weights, heads = given
     library = PrintedSFM(visual.shape[1], heads)
     for name, weight in weights.items():
@@ -113,7 +113,7 @@ def test_equation_1_is_the_librarys(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_equations_2_and_3_are_the_librarys(seed):
-    visual, words, word_mask, kernels, depth_kernel = given = lesson_04._everything(
+    visual, words, word_mask, kernels, depth_kernel = given = lesson_04._inputs_of_hcam(
         random.Random(seed)
     )
     library = HCAM(visual[0].shape[1]).eval()
