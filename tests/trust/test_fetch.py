@@ -580,7 +580,7 @@ def coco():
 def test_some_of_cocos_photos_come_with_their_annotations_alone(coco, tmp_path):
     report = fetch(coco, tmp_path, "coco-val", photos=2)
     assert report.complete and "2 things on 2 photos" in str(report) and "2 of 2" in str(report)
-    assert paths(coco)[1:] == [f"/val2017/{number:012}.jpg" for number in (1, 2)]
+    assert sorted(paths(coco)[1:]) == [f"/val2017/{number:012}.jpg" for number in (1, 2)]
     kept = json.loads((tmp_path / "coco-val" / "instances.json").read_text())
     assert [image["id"] for image in kept["images"]] == [1, 2]
     assert [thing["id"] for thing in kept["annotations"]] == [10, 20]
