@@ -25,7 +25,7 @@ FLOAT_FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
 
 
 def draw_training_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) -> Figure:
-    """Runs against each other: one panel a measure, one line a run.
+    """Runs against each other: one panel per measure, one line per run.
 
     Args:
         runs: name -> rows with a "step" and some of the measures; a run without a measure is left

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 
 from shnet_lib.data.errors import DataError
 
-# 8192 x 8192. A photo takes three bytes a pixel as soon as it is decoded: a file of a few
+# 8192 x 8192. A photo takes three bytes per pixel as soon as it is decoded: a file of a few
 # kilobytes can ask for gigabytes.
 MAX_PIXELS = 2**26
 PHOTO_FORMATS = ("JPEG", "PNG")
@@ -51,7 +51,7 @@ def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
     Pillow decodes, since it answers every damaged file with an exception: torchvision's decoder
     (0.29) ends the whole process at some damaged PNGs.
     DataError where the photo cannot be decoded to its end, has another size than said, or more
-    than 8 bits a colour.
+    than 8 bits per colour.
     """
     require_size(path, height, width)
     try:
@@ -61,7 +61,9 @@ def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
     except Exception as error:
         raise not_readable(path, error) from error
     if mode.startswith(("I", "F")):
-        raise DataError(f"{path.absolute()}: more than 8 bits a colour. Save it again with 8 bits.")
+        raise DataError(
+            f"{path.absolute()}: more than 8 bits per colour. Save it again with 8 bits."
+        )
     return pixels
 
 

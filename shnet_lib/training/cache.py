@@ -1,4 +1,4 @@
-"""What of an image never changes, made once instead of once an epoch.
+"""What never changes of an image, computed once and not once per epoch.
 
 `cache_levels` keeps frozen features in memory. The backbone is frozen (section 4.2), so that its
 three levels of an image never change. Keeping them saves the decoding and the backbone: much on a

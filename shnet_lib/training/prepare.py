@@ -133,7 +133,7 @@ def open_folder(
         raise CheckpointError(
             f"{folder.absolute()} holds a run already: resume it, delete it or name another folder"
         )
-    accelerator.wait_for_everyone()  # nobody looks at what the main process writes now
+    accelerator.wait_for_everyone()  # all have read before the main process writes
     if accelerator.is_main_process:
         tidy(folder)
         write_json(folder / "config.json", config.to_dict())

@@ -109,7 +109,7 @@ def test_a_photo_of_another_size_than_its_annotations(tmp_path):
 def test_a_photo_of_sixteen_bits(tmp_path):
     data = write_small(tmp_path)
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(data / PHOTOS / image_name(2), "PNG")
-    with pytest.raises(DataError, match=f"{image_name(2)}: more than 8 bits a colour"):
+    with pytest.raises(DataError, match=f"{image_name(2)}: more than 8 bits per colour"):
         whole_epoch(dataset_of(data))
 
 
