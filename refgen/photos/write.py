@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
 from refgen.folders import complete_folder
+from refgen.records import mask_record, ref_record
 from shnet_lib.data.coco import Instances, rasterize
 from shnet_lib.data.errors import DataError, read_json, require_file
 from shnet_lib.data.images import read_pixels
@@ -185,16 +185,8 @@ def make_pictures(source: Source, photo: Any) -> tuple[list[Picture], Counter]:
 
 
 def _annotation(thing: Thing) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(thing.mask.astype(np.uint8)))
-    rle["counts"] = rle["counts"].decode("ascii")
-    return {
-        "kind": thing.kind,
-        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-        "area": int(np.count_nonzero(thing.mask)),
-        "iscrowd": int(thing.crowd),
-        "segmentation": rle,
-        "source_annotation": thing.annotation,
-    }
+    mask = mask_record(thing.mask, thing.crowd)
+    return {"kind": thing.kind, **mask, "source_annotation": thing.annotation}
 
 
 _source: Source | None = None  # of a worker process
@@ -306,27 +298,8 @@ def _file_name(name: str, variant: int) -> str:
 
 
 def _ref(annotation: dict, name: str, split: str, phrases: list[Phrase]) -> dict[str, Any]:
-    number = annotation["id"]
-    first = number * PHRASES
-    return {
-        "ref_id": number,
-        "ann_id": number,
-        "image_id": annotation["image_id"],
-        "category_id": annotation["category_id"],
-        "file_name": name,
-        "split": split,
-        "sent_ids": list(range(first, first + len(phrases))),
-        "sentences": [
-            {
-                "sent_id": first + i,
-                "raw": phrase.raw,
-                "sent": phrase.text,
-                "tokens": phrase.text.split(),
-                "family": phrase.family,
-            }
-            for i, phrase in enumerate(phrases)
-        ],
-    }
+    number, image, category = (annotation[key] for key in ("id", "image_id", "category_id"))
+    return ref_record(number, image, category, name, split, number * PHRASES, phrases)
 
 
 def _report(source: Source, images: list[dict], sentences: Counter, tally: Counter) -> dict:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from refgen.folders import complete_folder
+from refgen.records import mask_record, ref_record
 from shnet_lib.data.errors import DataError
 
 from .draw import draw, semantic_map
@@ -81,45 +81,19 @@ def make_example(split: str, index: int, seed: int = 0) -> tuple[Scene, Written]
 
 
 def _annotation(image: int, element: int, kind: str, mask: np.ndarray) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    rle["counts"] = rle["counts"].decode("ascii")
-    return {
-        "id": annotation_id(image, element),
-        "image_id": image,
-        "category_id": 1 + CATEGORIES.index(kind),
-        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-        "segmentation": rle,
-    }
+    category = 1 + CATEGORIES.index(kind)
+    ids = {"id": annotation_id(image, element), "image_id": image, "category_id": category}
+    return ids | mask_record(mask)
 
 
 def _ref(
     split: str, index: int, element: int, kind: str, written: list[Sentence]
 ) -> dict[str, Any]:
-    image = image_id(split, index)
+    image, category = image_id(split, index), 1 + CATEGORIES.index(kind)
     ref = annotation_id(image, element)
-    first = ref * _SENTENCES
-    return {
-        "ref_id": ref,
-        "ann_id": ref,
-        "image_id": image,
-        "category_id": 1 + CATEGORIES.index(kind),
-        # As in COCO's refs, this names no file; the image's own record does.
-        "file_name": image_name(split, index).replace(".png", f"_{ref}.png"),
-        "split": split,
-        "sent_ids": list(range(first, first + len(written))),
-        "sentences": [
-            {
-                "sent_id": first + i,
-                "raw": sentence.raw,
-                "sent": sentence.text,
-                "tokens": sentence.text.split(),
-                "family": sentence.family,
-            }
-            for i, sentence in enumerate(written)
-        ],
-    }
+    # As in COCO's refs, this names no file; the image's own record does.
+    name = image_name(split, index).replace(".png", f"_{ref}.png")
+    return ref_record(ref, image, category, name, split, ref * _SENTENCES, written)
 
 
 def _scene_record(split: str, index: int, scene: Scene, masks: np.ndarray) -> dict[str, Any]:
