@@ -19,12 +19,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file
 from shnet_lib.training.config import ConfigError
-from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, read
+from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, show_reading
 
 
 class Photos(Dataset):
@@ -63,9 +62,7 @@ def cache_levels(
     loader = make_loader(Photos(dataset), workers, batch_size=batch_size)
     levels: list[Tensor] = []
     row = 0
-    for images in tqdm(
-        read(loader), total=len(loader), desc="features of every image", leave=False
-    ):
+    for images in show_reading(loader, "features of every image"):
         made = [level.half().cpu() for level in backbone(images.to(device))]
         if not all(torch.isfinite(level).all() for level in made):
             raise ConfigError("a feature is beyond float16's range: set cache_features=False")
@@ -137,5 +134,5 @@ def _write_photos(dataset: ReferringDataset, path: Path, workers: int) -> None:
     loader = make_loader(photos, workers, batch_size=16)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in tqdm(read(loader), total=len(loader), desc="resized photos", leave=False):
+        for batch in show_reading(loader, "resized photos"):
             file.write(batch.numpy().tobytes())

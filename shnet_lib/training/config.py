@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from shnet_lib.data import DataError, splits_of
 from shnet_lib.model.shnet import ModelConfig, unread
-from shnet_lib.settings import CHECKED, ConfigError, Count, FilePath, checked, setting, why
+from shnet_lib.settings import CHECKED, ConfigError, Count, FilePath, checked, first_error, setting
 from shnet_lib.training import presets
 
 # What a run computes does not depend on these: files may have moved, and a resumed run proves by
@@ -268,7 +268,7 @@ def _parse(name: str, text: str) -> Any:
         try:
             return TypeAdapter(TYPES[name], config=CHECKED).validate_python(reading)
         except ValidationError as error:
-            refused = why(error, name, reading)
+            refused = first_error(error, name, reading)
     raise ConfigError(refused)
 
 

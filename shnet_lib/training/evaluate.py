@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.training.config import ConfigError, TrainConfig
-from shnet_lib.training.limits import make_loader, read
+from shnet_lib.training.limits import make_loader, show_reading
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]
@@ -77,9 +76,7 @@ def evaluate(
 
     rows: list[dict[str, Any]] = []
     with evaluating(network), torch.no_grad():
-        for batch in tqdm(
-            read(loader), total=len(loader), desc="evaluating", leave=False, disable=rank > 0
-        ):
+        for batch in show_reading(loader, "evaluating", hidden=rank > 0):
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)

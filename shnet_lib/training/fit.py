@@ -35,7 +35,7 @@ from shnet_lib.training.checkpoint import (
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import evaluate, forward_size, to_device
 from shnet_lib.training.interruption import explaining_stops
-from shnet_lib.training.limits import make_loader, read
+from shnet_lib.training.limits import make_loader, read_batches
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
@@ -160,7 +160,9 @@ def fit(
                 continue
 
             if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
-                stop("a weight is not finite", step, expressions_in(micro_batches), train_set)
+                raise_diverged(
+                    "a weight is not finite", step, expressions_in(micro_batches), train_set
+                )
             row = {
                 "step": step,
                 "epoch": step / batches.steps_per_epoch,
@@ -234,7 +236,7 @@ def polynomial_decay(step: int, steps: int, power: float) -> float:
 
 def in_groups(loader: DataLoader, size: int) -> Iterator[tuple[dict[str, Any], ...]]:
     """The loader's batches, `size` at a time."""
-    return zip(*[read(loader)] * size, strict=True)
+    return zip(*[read_batches(loader)] * size, strict=True)
 
 
 def train_step(
@@ -315,7 +317,7 @@ class Meter:
         self.last_read = []
         for (step, _, indices), (loss, intersection, union) in zip(self.unread, read, strict=True):
             if not math.isfinite(loss):
-                stop(f"the loss is {loss}", step, indices, self.dataset)
+                raise_diverged(f"the loss is {loss}", step, indices, self.dataset)
             self.steps += 1
             self.loss += loss
             self.intersection += intersection
@@ -350,7 +352,7 @@ def expressions_in(micro_batches: Sequence[dict]) -> list[int]:
     return [i for batch in micro_batches for i in batch["expression_index"].tolist()]
 
 
-def stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
+def raise_diverged(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
     """Raise Diverged, which says which expressions stood in the batch."""
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
     raise Diverged(

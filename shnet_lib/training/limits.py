@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from shnet_lib.errors import ShnetError
 from shnet_lib.training.config import TrainConfig
@@ -120,7 +121,7 @@ def make_loader(dataset: Dataset, workers: int, **settings: Any) -> DataLoader:
     return DataLoader(dataset, **settings)
 
 
-def read(loader: DataLoader) -> Iterator[Any]:
+def read_batches(loader: DataLoader) -> Iterator[Any]:
     """The loader's batches.
 
     Raises:
@@ -139,6 +140,12 @@ def read(loader: DataLoader) -> Iterator[Any]:
             "as a rule for want of memory or shared memory: lower workers "
             f"({loader.num_workers}), 0 reads without such processes"
         ) from error
+
+
+def show_reading(loader: DataLoader, title: str, hidden: bool = False) -> Iterator[Any]:
+    """The loader's batches under a progress bar that goes away. Raises as `read_batches` does."""
+    batches = read_batches(loader)
+    return tqdm(batches, total=len(loader), desc=title, leave=False, disable=hidden)
 
 
 def _as_in_one_process(error: ShnetError) -> ShnetError:

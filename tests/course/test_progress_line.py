@@ -140,6 +140,6 @@ def test_a_bar_sends_its_state(monkeypatch, capsys):
 
 def test_the_bars_of_training_evaluating_and_caching_are_those_that_are_replaced():
     code = "from shnet_course.tools.progress_line import SentBar, send_bars; send_bars()\n"
-    code += "from shnet_lib.training import cache, evaluate, fit\n"
-    code += "assert cache.tqdm is evaluate.tqdm is fit.tqdm is SentBar"
+    code += "from shnet_lib.training import fit, limits\n"
+    code += "assert limits.tqdm is fit.tqdm is SentBar"
     subprocess.run([sys.executable, "-c", code], check=True)
