@@ -59,7 +59,8 @@ for name, change in (TABLE_2 | TABLE_4).items():
 # NBVAL_CHECK_OUTPUT
 from dataclasses import replace
 
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
+from shnet_course.measure.trace import PAPER_WORDS, count_parameters
+from shnet_lib.model.shnet import PAPER
 
 
 def trained_millions(change: dict) -> float:
