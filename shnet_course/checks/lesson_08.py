@@ -229,8 +229,6 @@ add_exercise(
 
 # --- intervals ------------------------------------------------------------------------------------
 
-IntervalFunction = Callable[[Sequence[float]], tuple[float, float]]
-
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval."""

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shnet_lib.model.shnet import GLOVE_SIZE, ModelConfig, SHNet
+from shnet_lib.model.shnet import ModelConfig, SHNet
 from shnet_lib.training.evaluate import evaluating
 
 Shape = tuple[int, ...]
+GLOVE_SIZE = 300  # numbers per word vector, section 4.2: GloVe 840B
 PAPER_WORDS = 10_000  # to count parameters with; a vocabulary's size depends on its data set
 
 

@@ -13,8 +13,6 @@ from shnet_lib.model.fusion import FUSIONS
 from shnet_lib.model.sfm import SFM
 from shnet_lib.settings import ConfigError, Count, FilePath, checked, setting
 
-GLOVE_SIZE = 300  # numbers per word vector, section 4.2: GloVe 840B
-
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=2)]  # JSON has lists
 
