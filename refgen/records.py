@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 
-class Written(Protocol):
+class Utterance(Protocol):
     """A phrase with its spelling as typed and the family of its query."""
 
     raw: str
@@ -34,7 +34,7 @@ def ref_record(
     file_name: str,
     split: str,
     first: int,
-    written: Sequence[Written],
+    written: Sequence[Utterance],
 ) -> dict[str, Any]:
     """A ref and its annotation have one number; its sentences are numbered from `first` on."""
     return {
