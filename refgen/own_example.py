@@ -8,12 +8,12 @@ The photos are scikit-image's and scikit-learn's; they are copied from where pip
 import argparse
 import json
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from shnet_lib.data.coco import Instances
 from shnet_lib.data.errors import DataError
+from shnet_lib.errors import report_error
 
 EXAMPLE = Path(__file__).parents[1] / "data" / "own_example"  # instances.json and refs.json
 PHOTOS = {"skimage": "data", "sklearn": "datasets/images"}  # by package, below its folder
@@ -67,8 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         left_out = write_own_example(parser.parse_args(arguments).out)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     if left_out:
         print(f"left out, since their package is not installed: {', '.join(left_out)}")
     return 0

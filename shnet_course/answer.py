@@ -60,12 +60,11 @@ def draw_answer(trained: TrainedSHNet, photo: Photo, phrase: str) -> Figure:
     figure.colorbar(shown, ax=right, shrink=0.8)
     if prediction.unknown_words:
         figure.supxlabel(_unknown(prediction), fontsize=10)
+    figure.set_label(_describe(prediction, phrase))
     return figure
 
 
-def describe_answer(trained: TrainedSHNet, photo: Photo, phrase: str) -> str:
-    """What `draw_answer` shows, in a sentence. Raises as it does."""
-    prediction = predict(trained, for_the_screen(photo), phrase)
+def _describe(prediction: Prediction, phrase: str) -> str:
     share = prediction.mask.mean()
     where = "nowhere"
     if prediction.mask.any():

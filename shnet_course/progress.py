@@ -16,7 +16,7 @@ def progress_file() -> Path:
     return Path(os.environ.get(VARIABLE, COURSE / ".progress.json"))
 
 
-def read_progress(path: Path | None = None) -> dict[str, str]:
+def read_passed(path: Path | None = None) -> dict[str, str]:
     """Check -> the day it was first passed. A damaged file is put aside, not lost, and not read."""
     path = path or progress_file()
     if not path.exists():
@@ -37,7 +37,7 @@ def remember(check: str, path: Path | None = None) -> None:
     Where the file cannot be written nothing happens: the learner's answer is right all the same.
     """
     path = path or progress_file()
-    passed = read_progress(path)
+    passed = read_passed(path)
     if check in passed:
         return
     passed[check] = time.strftime("%Y-%m-%d")
@@ -51,7 +51,7 @@ def remember(check: str, path: Path | None = None) -> None:
 
 def progress_page(checks: Mapping[str, Iterable[str]], path: Path | None = None) -> str:
     """A table in Markdown: lesson -> its checks, each with its day or a link to its exercise."""
-    passed = read_progress(path)
+    passed = read_passed(path)
     lines = ["| exercise | checks passed | still open |", "|---|---|---|"]
     done = total = 0
     for lesson, names in checks.items():

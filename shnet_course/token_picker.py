@@ -9,8 +9,8 @@ from traitlets import Int, Unicode
 
 from shnet_course.pictures.base import cut_into_cells
 
-SIDE = 260  # of the picture of buttons, in screen pixels
-MARK = "?"  # on the button of the token that asks
+BUTTONS_SIDE = 260  # of the picture of buttons, in screen pixels
+ASKING = "?"  # on the button of the token that asks
 BLANK = "\u00a0"  # on a pixel's: ipywidgets would leave the old text for an empty one
 
 
@@ -36,7 +36,7 @@ class TokenPicker(ipywidgets.VBox):
         tokens = grid * grid + len(words)
         if not 0 <= value < tokens:
             raise ValueError(f"there is no token {value}: {grid} x {grid} pixels and {words}")
-        side = f"{SIDE // grid}px"
+        side = f"{BUTTONS_SIDE // grid}px"
         cell = ipywidgets.Layout(width=side, height=side, margin="0", padding="0")
         self.buttons = [
             ipywidgets.Button(
@@ -65,7 +65,7 @@ class TokenPicker(ipywidgets.VBox):
     def _mark(self, change: dict) -> None:
         old, new = change["old"], change["new"]
         self.buttons[old].description = self._labels[old]
-        self.buttons[new].description = f"{self._labels[new]} {MARK}".strip()
+        self.buttons[new].description = f"{self._labels[new]} {ASKING}".strip()
 
 
 def cell_colours(photo: np.ndarray, grid: int) -> list[str]:

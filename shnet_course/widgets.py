@@ -15,7 +15,7 @@ from IPython.display import display
 from ipywidgets.widgets.interaction import interactive
 from matplotlib.figure import Figure
 
-from shnet_course.answer import Photo, describe_answer, draw_answer
+from shnet_course.answer import Photo, draw_answer
 from shnet_course.pictures.base import live_picture
 from shnet_course.pictures.lesson_01 import count_examples, describe_example, draw_example
 from shnet_lib.data import splits_of
@@ -41,14 +41,14 @@ def explore(
         is no cell under which it could be raised.
     """
     picture = live_picture()
-    box, update = connect(draw, alt, picture, **controls)
+    box, update = connect_controls(draw, alt, picture, **controls)
     names = ", ".join(widget.description for widget in box.children[:-1])
     text = f"Controls ({names}): they appear where this notebook runs."
     display({**box._repr_mimebundle_(), "text/plain": text}, raw=True)
     update()
 
 
-def connect(
+def connect_controls(
     draw: Callable[..., Figure],
     alt: Callable[..., str] | None,
     picture: Callable[[Figure, str], None],
@@ -108,11 +108,8 @@ def ask_photos(trained: TrainedSHNet, photos: Mapping[str, Photo], phrase: str) 
     def draw(photo: str, file: str, phrase: str) -> Figure:
         return draw_answer(trained, file.strip() or photos[photo], phrase)
 
-    def describe(photo: str, file: str, phrase: str) -> str:
-        return describe_answer(trained, file.strip() or photos[photo], phrase)
-
     file = ipywidgets.Text(description="or a file", placeholder="photo.jpg, /home/me/photo.jpg")
-    explore(draw, describe, photo=list(photos), file=file, phrase=phrase)
+    explore(draw, photo=list(photos), file=file, phrase=phrase)
 
 
 def browse(data_sets: Mapping[str, Path], split: str, index: int = 0) -> None:

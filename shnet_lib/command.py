@@ -78,25 +78,22 @@ def new_verb(
     return added
 
 
+def add_settings(verb: argparse.ArgumentParser, says: str) -> None:
+    more = {"action": "extend", "default": [], "dest": "settings", "help": says}
+    verb.add_argument("--set", nargs="+", metavar="NAME=VALUE", **more)
+
+
 # --- train ----------------------------------------------------------------------------------------
 
 
 def add_train(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "train", train)
+    verb = new_verb(verbs, "train", do_train)
     verb.add_argument("--preset", default="quick", help="the settings to begin with: %(default)s")
     verb.add_argument("--dataset", help="in place of the preset's")
     verb.add_argument("--data", type=path, required=True, help="folder of the data sets")
     verb.add_argument("--run", type=path, required=True, help="folder to write the run into")
     verb.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    verb.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="in place of the preset's; all of them are listed below",
-    )
+    add_settings(verb, "in place of the preset's; all of them are listed below")
     options = verb.format_help
 
     def options_and_settings() -> str:
@@ -105,18 +102,18 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
         return f"{options()}\n{list_settings()}\n"
 
     verb.format_help = options_and_settings
-
-    def how_to_resume(given: argparse.Namespace) -> str:
-        from accelerate import PartialState
-
-        from shnet_lib.training.interruption import how_to_go_on
-
-        return how_to_go_on(given.run) if PartialState().is_main_process else ""
-
     verb.set_defaults(after_stop=how_to_resume)
 
 
-def train(given: argparse.Namespace) -> None:
+def how_to_resume(given: argparse.Namespace) -> str:
+    from accelerate import PartialState
+
+    from shnet_lib.training.interruption import how_to_go_on
+
+    return how_to_go_on(given.run) if PartialState().is_main_process else ""
+
+
+def do_train(given: argparse.Namespace) -> None:
     """Train, then evaluate on every unseen split; the last line is one JSON object."""
     from accelerate import PartialState
 
@@ -133,25 +130,18 @@ def train(given: argparse.Namespace) -> None:
 
 
 def add_ablate(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "ablate", ablate)
+    verb = new_verb(verbs, "ablate", do_ablate)
     verb.add_argument("--data", type=path, required=True, help="folder of RefShapes")
     verb.add_argument("--out", type=path, required=True, help="the CSV, continued if it exists")
     verb.add_argument("--runs", type=path, default=Path("runs/ablations"), help="for checkpoints")
     verb.add_argument("--preset", default="tables", help="default %(default)s")
     verb.add_argument("--rows", nargs="+", metavar="ROW", help="default: every row")
     verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    verb.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="settings in place of the preset's; shnet train --help lists them",
-    )
+    add_settings(verb, "settings in place of the preset's; shnet train --help lists them")
     verb.set_defaults(after_stop=lambda given: "Stopped. The same command continues the series.")
 
 
-def ablate(given: argparse.Namespace) -> None:
+def do_ablate(given: argparse.Namespace) -> None:
     """Train the rows of Tables 2 and 4 with several seeds, a line per run in a CSV."""
     from shnet_lib.training.ablations import ROWS, train_rows
     from shnet_lib.training.config import configure, parse_settings
@@ -163,7 +153,7 @@ def ablate(given: argparse.Namespace) -> None:
 # --- use a trained network ------------------------------------------------------------------------
 
 
-def add_network(verb: argparse.ArgumentParser) -> None:
+def add_network_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("network", type=path, help="folder of a trained network, such as runs/x/best")
     verb.add_argument("--backbone-weights", help="where the frozen backbone's file lies here")
     verb.add_argument("--device", help="cuda, cpu, ...; CUDA where there is one")
@@ -180,8 +170,8 @@ def load(given: argparse.Namespace):
 
 
 def add_evaluate(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "evaluate", evaluate)
-    add_network(verb)
+    verb = new_verb(verbs, "evaluate", do_evaluate)
+    add_network_options(verb)
     verb.add_argument("--data", type=path, required=True, help="folder of the data sets")
     verb.add_argument("--dataset", help="in place of the one it was trained on")
     verb.add_argument("--split", nargs="+", help="all that it was not trained on, by default")
@@ -191,10 +181,11 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--workers", type=int, default=0, help="processes that read photos")
 
 
-def evaluate(given: argparse.Namespace) -> None:
+def do_evaluate(given: argparse.Namespace) -> None:
     """Measure a trained network on any data set and split; the last line is one JSON object."""
     from shnet_lib.data import read_expressions
-    from shnet_lib.training.evaluate import evaluate, save_rows
+    from shnet_lib.files import write_table
+    from shnet_lib.training.evaluate import evaluate
     from shnet_lib.training.run import unseen_splits
 
     trained = load(given)
@@ -211,13 +202,13 @@ def evaluate(given: argparse.Namespace) -> None:
         )
         report[split] = measured.rounded()
         if given.out:
-            save_rows(measured.rows, given.out / f"expressions-{split}.csv")
+            write_table(given.out / f"expressions-{split}.csv", measured.rows)
     print(json.dumps(report))
 
 
 def add_predict(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "predict", predict)
-    add_network(verb)
+    verb = new_verb(verbs, "predict", do_predict)
+    add_network_options(verb)
     verb.add_argument("photos", type=path, nargs="+", help="photos, or folders of them")
     phrases = verb.add_mutually_exclusive_group(required=True)
     phrases.add_argument("--phrase", help="asked of every photo")
@@ -226,7 +217,7 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--threshold", type=float, default=0.5, help="default %(default)s")
 
 
-def predict(given: argparse.Namespace) -> None:
+def do_predict(given: argparse.Namespace) -> None:
     """Ask a trained network: per photo and phrase a mask and an overlay as PNG, and a line."""
     import numpy as np
     from PIL import Image
@@ -302,12 +293,12 @@ def free_name(text: str, taken: set[str]) -> str:
 
 
 def add_check(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "check", check)
+    verb = new_verb(verbs, "check", do_check)
     verb.add_argument("--dataset", required=True, help="unc, unc+, gref, refshapes-unc, ...")
     verb.add_argument("--data", type=path, required=True, help="the folder the data lies in")
 
 
-def check(given: argparse.Namespace) -> None:
+def do_check(given: argparse.Namespace) -> None:
     """Say what a data set holds, a line per split, or what is missing from it."""
     from shnet_lib.data import read_expressions, splits_of
     from shnet_lib.data.images import warn_of_turned
@@ -325,7 +316,7 @@ def check(given: argparse.Namespace) -> None:
 
 
 def add_fetch(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "fetch", fetch)
+    verb = new_verb(verbs, "fetch", do_fetch)
     verb.add_argument("--dataset", required=True, help="unc, unc+, gref, refclef, coco-val, ...")
     verb.add_argument("--data", type=path, required=True, help="the folder to put it in")
     verb.add_argument("--images-from", type=path, help="a folder or zip of photos that you have")
@@ -342,14 +333,14 @@ def add_fetch(verbs: argparse._SubParsersAction) -> None:
     verb.set_defaults(after_stop=lambda given: "Stopped. Run the same command again: it continues.")
 
 
-def fetch(given: argparse.Namespace) -> int:
+def do_fetch(given: argparse.Namespace) -> int:
     """Fetch annotations, the photos they need, and GloVe's vectors of their words.
 
     The addresses are those that people reported up to 2025. None of these addresses was reached
     when this was written: --mirror and --images-from take the parts from elsewhere.
     """
     from shnet_lib.data.fetch.fetch import Fetch
-    from shnet_lib.data.fetch.sources import NOTHING, PUBLISHED
+    from shnet_lib.data.fetch.sources import NO_SOURCES, PUBLISHED
 
     sources = PUBLISHED.first(given.mirror) if given.mirror else PUBLISHED
     report = Fetch(
@@ -360,21 +351,21 @@ def fetch(given: argparse.Namespace) -> int:
         photos=given.photos,
         verify=given.verify,
         workers=given.workers,
-        sources=NOTHING if given.no_download else sources,
+        sources=NO_SOURCES if given.no_download else sources,
     ).run()
     print(report)
     return 0 if report.complete else 2
 
 
 def add_make(verbs: argparse._SubParsersAction) -> None:
-    verb = new_verb(verbs, "make", make, add_help=False)
+    verb = new_verb(verbs, "make", do_make, add_help=False)
     verb.add_argument("maker", nargs="?", help="refshapes, photos, ...")
     verb.add_argument(
         "options", nargs=argparse.REMAINDER, help="the maker's own; --help lists them"
     )
 
 
-def make(given: argparse.Namespace) -> int:
+def do_make(given: argparse.Namespace) -> int:
     """Make a data set: shnet data make refshapes --out data/refshapes; KIND --help says more."""
     makers = {each.name: each for each in entry_points(group=MAKERS)}
     if given.maker not in makers:

@@ -45,7 +45,7 @@ def checked(prefix: str = "") -> Callable[[type], type]:
                 check(self, **values)
             except ValidationError as error:
                 name = next(iter(error.errors()[0]["loc"]), "")
-                raise ConfigError(why(error, f"{prefix}{name}", values.get(name))) from None
+                raise ConfigError(first_error(error, f"{prefix}{name}", values.get(name))) from None
 
         made.__init__ = __init__
         return made
@@ -53,7 +53,7 @@ def checked(prefix: str = "") -> Callable[[type], type]:
     return decorate
 
 
-def why(error: ValidationError, name: str, value: Any) -> str:
+def first_error(error: ValidationError, name: str, value: Any) -> str:
     """In one line what pydantic found first: `model.grid = 0: it should be ...`."""
     first = error.errors()[0]
     if first["type"] == "value_error":  # raised by __post_init__, which names its fields itself

@@ -34,6 +34,7 @@ from benchmarks.gpu.step import measure_step
 from benchmarks.gpu.tables import make_refshapes, measure_tables, refshapes_folder
 from benchmarks.gpu.waits import measure_waits
 from benchmarks.gpu.whole import measure_whole
+from shnet_lib.errors import report_error
 
 # In this order; the most seconds of each, of 8 minutes. What is not used goes to the tables.
 SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
@@ -80,12 +81,10 @@ def measure_all(given: argparse.Namespace, scratch: Path) -> int:
     log = given.out / "gpu.log"
     device, start = find_device(log, given.tiny)
     if device is None and not given.tiny:
-        print(
-            f"error: torch {torch.__version__} finds no CUDA device; {log} has what it says. "
-            "--tiny shows on a CPU that everything runs",
-            file=sys.stderr,
+        return report_error(
+            f"torch {torch.__version__} finds no CUDA device; {log} has what it says. "
+            "--tiny shows on a CPU that everything runs"
         )
-        return 2
     made = {"device": device or "CPU", "torch": torch.__version__, "tiny": given.tiny}
     made |= {"began": datetime.now(UTC).isoformat(timespec="seconds")}
     path = given.out / "gpu.json"

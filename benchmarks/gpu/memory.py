@@ -3,11 +3,11 @@
 from functools import partial
 
 from benchmarks.gpu.bench import SHARED, Bench, Step
+from shnet_course.measure.training import ASIDE
 from shnet_lib.training.recompute import recompute_activations
 
 GRIDS = (18, 20, 28, 40)
 CARDS = (11, 24, 80)  # GiB
-ASIDE = 1.0  # GiB for CUDA itself and for what lies unused between tensors
 
 
 def measure_memory(bench: Bench) -> None:

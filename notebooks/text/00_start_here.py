@@ -128,7 +128,7 @@ show(draw_expressions(three, columns=3))
 # This small SHNet was trained on RefShapes. The modules are the paper's, each of them smaller. The backbone is a small one of the course's own, and the words are one-hot vectors, not GloVe's.
 
 # %% tags=["nbval-check-output"]
-from shnet_course.answer import describe_answer, draw_answer
+from shnet_course.answer import draw_answer
 
 trained = load_shnet("../data/weights/shnet_refshapes")
 print(f"It knows {len(trained.vocabulary)} words: {', '.join(trained.vocabulary.words[2:])}")
@@ -146,11 +146,7 @@ def ask(scene: int, phrase: str):
     return draw_answer(trained, scenes[scene], phrase)
 
 
-def tell(scene: int, phrase: str) -> str:
-    return describe_answer(trained, scenes[scene], phrase)
-
-
-explore(ask, tell, scene=IntSlider(36, 0, len(scenes) - 1), phrase="orange thing with dots")
+explore(ask, scene=IntSlider(36, 0, len(scenes) - 1), phrase="orange thing with dots")
 
 # %% [markdown]
 # ## Right or wrong?

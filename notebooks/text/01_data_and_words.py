@@ -128,10 +128,10 @@ print(f"of {len(val_refs)} refs: {by_ref} files found by the ref, {by_image} by 
 # %%
 import numpy as np
 
-from shnet_course.pictures.lesson_01 import draw_runs
+from shnet_course.pictures.lesson_01 import draw_run_lengths
 
 small = np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
-show(draw_runs(small))
+show(draw_run_lengths(small))
 
 # %% [markdown]
 # Follow the numbers: three white pixels (0 to 2), two blue (3, 4), one white, one blue (6), four white, one blue. As a function, and against pycocotools, which wrote these files:

@@ -212,12 +212,12 @@ for number, level in enumerate(map(torch.stack, zip(*levels.values(), strict=Tru
 
 # %%
 from refgen.refshapes.scene import SHAPES
-from shnet_course.pictures.lesson_02 import draw_on_grids, on_grid, shrink
+from shnet_course.pictures.lesson_02 import draw_on_grids, on_grid, shrink_times
 
 refs = {e.ref_id: e for e in val if e.category in SHAPES}
 masks = torch.stack([torch.from_numpy(e.mask()) for e in refs.values()])  # (M, 128, 128)
 grids = (40, 28, 18, 12, 8)
-show(draw_on_grids(shrink(masks[3:4], 2)[0], grids))
+show(draw_on_grids(shrink_times(masks[3:4], 2)[0], grids))
 
 # %% [markdown]
 # **Predict:** of things that cover a quarter of a per cent of their scene, how many survive on 18 x 18?
@@ -227,7 +227,7 @@ from shnet_course.pictures.lesson_02 import draw_survival
 
 shares = {}
 for times in (1, 2, 4):
-    smaller = shrink(masks, times)
+    smaller = shrink_times(masks, times)
     name = f"{smaller.float().mean(dim=(1, 2)).median():.2%} of the scene"
     shares[name] = [on_grid(smaller, g).flatten(1).any(1).float().mean().item() for g in grids]
     print(f"{name}, grids 40 to 8:", *(f"{share:4.0%}" for share in shares[name]))

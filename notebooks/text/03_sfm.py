@@ -106,9 +106,9 @@ for name, before, after in zip(tokens, x.tolist(), mixed.tolist(), strict=True):
 # The rows of the attention map ask, the columns are asked. Cut it where the pixels end, and there are four blocks. The first name says who asks.
 
 # %%
-from shnet_course.pictures.lesson_03 import draw_blocks
+from shnet_course.pictures.lesson_03 import draw_attention_blocks
 
-show(draw_blocks(weights.numpy(), 4, list(tokens)))
+show(draw_attention_blocks(weights.numpy(), 4, list(tokens)))
 
 # %% [markdown]
 # *Pixel-pixel* and *word-word* are the paper's interactions within a modality, *pixel-word* and *word-pixel* those between them (section 3.2). “Synchronous” means that one softmax per row covers both: what a pixel gives to the words, it takes from the other pixels. **Now you:** [Attention weights, The four blocks](../exercises/03_sfm_ex.ipynb).
@@ -340,12 +340,11 @@ from functools import partial
 
 from ipywidgets import IntSlider
 
-from shnet_course.pictures.lesson_03 import describe_attention_of, draw_attention_of
+from shnet_course.pictures.lesson_03 import draw_attention_of
 from shnet_course.widgets import explore
 
 explore(
     partial(draw_attention_of, photo, attention, words),
-    partial(describe_attention_of, photo, attention, words),
     token=IntSlider(count - 3, 0, count - 1),  # starts at the word “square”
     level=[4, 3, 2],
     layer=list(range(layers, 0, -1)),

@@ -483,8 +483,8 @@ show(draw_trace(trace_shapes(*weightless(paper, images=2, expressions=5, words=6
 # `count_parameters` and `count_flops` read the same network, for one photo and one expression. A multiplication and an addition are two operations (FLOP). **Predict:** which part has the most trained parameters, and which does the most work?
 
 # %% tags=["nbval-check-output"]
-from shnet_course.measure.trace import count_flops
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
+from shnet_course.measure.trace import PAPER_WORDS, count_flops, count_parameters
+from shnet_lib.model.shnet import PAPER
 
 parameters = count_parameters(PAPER, PAPER_WORDS)
 flops = count_flops(paper)

@@ -144,12 +144,12 @@ def learn_by_heart(network, batch, steps=50, learning_rate=1e-3):
 # %%
 from math import log
 
-from shnet_course.pictures.lesson_06 import draw_runs
+from shnet_course.pictures.lesson_06 import draw_training_runs
 
 by_heart = learn_by_heart(new_network(), batch)
 hidden = {name: torch.ones_like(batch[name]) for name in ("words", "word_mask")}
 blind = learn_by_heart(new_network(), batch | hidden)
-show(draw_runs({"reads the phrases": by_heart, "phrases hidden": blind}, ["loss", "iou"]))
+show(draw_training_runs({"reads the phrases": by_heart, "phrases hidden": blind}, ["loss", "iou"]))
 
 p = batch["target"].mean().item()
 know_nothing = -p * log(p) - (1 - p) * log(1 - p)
@@ -354,7 +354,7 @@ for dtype in (torch.float32, torch.bfloat16):
 
 # %%
 broken = learn_by_heart(new_network(), batch, learning_rate=3e-2)
-show(draw_runs({"healthy": by_heart, "broken": broken}, ["loss", "iou"]))
+show(draw_training_runs({"healthy": by_heart, "broken": broken}, ["loss", "iou"]))
 
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
@@ -366,11 +366,11 @@ show(draw_runs({"healthy": by_heart, "broken": broken}, ["loss", "iou"]))
 # Here are more rates, each for 50 steps. **Which would you choose?**
 
 # %%
-from shnet_course.pictures.lesson_06 import draw_rates
+from shnet_course.pictures.lesson_06 import draw_learning_rates
 
 rates = {rate: learn_by_heart(new_network(), batch, learning_rate=rate) for rate in (1e-4, 1e-2)}
 rates |= {1e-3: by_heart, 3e-2: broken}
-show(draw_rates(rates, know_nothing))
+show(draw_learning_rates(rates, know_nothing))
 
 # %% [markdown]
 # Between 0.001 and 0.01 the rate hardly matters here, and 0.0001 would need more steps. The paper's 0.00012 belongs to a network 80 times as large.
@@ -429,7 +429,7 @@ def learn_the_dusk(theirs):
 # %%
 _, _, ours = learn_the_dusk(theirs=False)
 network, by_day, theirs = learn_the_dusk(theirs=True)
-show(draw_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]))
+show(draw_training_runs({"our backbone": ours, "their backbone": theirs}, ["day_iou"]))
 
 # %% [markdown]
 # <details><summary><b>Answer</b></summary>
@@ -507,7 +507,11 @@ def torch_start():
 
 
 slow = learn_by_heart(torch_start(), batch)
-show(draw_runs({"the library's start": by_heart, "torch's own start": slow}, ["loss", "iou"]))
+show(
+    draw_training_runs(
+        {"the library's start": by_heart, "torch's own start": slow}, ["loss", "iou"]
+    )
+)
 
 # %% [markdown]
 # ## Five questions

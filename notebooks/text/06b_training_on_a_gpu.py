@@ -515,12 +515,12 @@ print(f"{len(one)} gradients, twice: equal to those of one process")
 
 # %%
 from shnet_course.measure.training import gpu_rates
-from shnet_course.pictures.lesson_06b import draw_rates, draw_steps
+from shnet_course.pictures.lesson_06b import draw_steps, draw_throughput
 
 print(as_table(rows))
 show(draw_steps(rows))
 title, rates = gpu_rates(record)
-show(draw_rates(title, rates))
+show(draw_throughput(title, rates))
 fastest = max(rates.values())
 print(
     f"30 epochs of UNC at {fastest:,.0f} expressions/s: {30 * 120_624 / fastest / 60:.0f} minutes"

@@ -56,7 +56,8 @@ for name, change in (TABLE_2 | TABLE_4).items():
 # %% tags=["nbval-check-output"]
 from dataclasses import replace
 
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
+from shnet_course.measure.trace import PAPER_WORDS, count_parameters
+from shnet_lib.model.shnet import PAPER
 
 
 def trained_millions(change: dict) -> float:
@@ -208,7 +209,7 @@ explore(partial(draw_luck, 0.82, spread), seeds=IntSlider(1, 1, 20))
 # %% tags=["nbval-check-output"]
 from statistics import NormalDist
 
-from shnet_course.measure.ablations import PAPER as PAPERS_IOU
+from shnet_course.measure.ablations import PRINTED_ROWS
 
 
 def seeds_needed(gap, spread):
@@ -220,7 +221,7 @@ def seeds_needed(gap, spread):
 
 
 for row, d in differences_of.items():
-    gap, spread = PAPERS_IOU["SHNet"] - PAPERS_IOU[row], 100 * stdev(d)
+    gap, spread = PRINTED_ROWS["SHNet"] - PRINTED_ROWS[row], 100 * stdev(d)
     wrong = NormalDist(gap, spread).cdf(0)
     print(f"{row:16} {gap:5.2f} points, s {spread:.2f}:", end=" ")
     print(f"one run each misleads {wrong:5.1%}, seeds needed {seeds_needed(gap, spread):2}")

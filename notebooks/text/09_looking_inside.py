@@ -101,17 +101,17 @@ explore(ask, token=picker, level=[4, 3, 2], layer=[*range(layers, 0, -1)])
 # Figure 6 varies the phrase on one photo. A network that looks for the most striking thing would always mark the same. Blue outlines what was meant, orange what was marked.
 
 # %%
-from shnet_course.measure.failures import judge
+from shnet_course.measure.failures import sort_answer
 from shnet_course.measure.scene_graph import read_scene_graphs
-from shnet_course.pictures.lesson_09 import draw_answers
+from shnet_course.pictures.lesson_09 import draw_judged
 
 graphs = read_scene_graphs("../data/refshapes", val)
 same = [e for e in val if e.image_id == example.image_id][:6]
 answers = [
-    judge(look.expression, look.probability > 0.5, graphs[example.image_id])
+    sort_answer(look.expression, look.probability > 0.5, graphs[example.image_id])
     for look in attend(trained, same)
 ]
-show(draw_answers(answers))
+show(draw_judged(answers))
 
 # %% [markdown]
 # ## From a picture to a number
@@ -166,7 +166,7 @@ def bootstrap(values, scenes, draws=2000):
 # Known data first: a thing with a lift of 3 when meant and 2 when not, and a second thing without a pair:
 
 # %% tags=["nbval-check-output"]
-from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink
+from shnet_course.measure.attention import BLOCKS, kind_of_word, received, rules_out, shrink_to_grid
 
 invented = [
     {"scene": 1, "thing": "star", "meant": True, "value": 3.0},
@@ -188,7 +188,7 @@ for look in attend(trained, val):
     graph, phrase = graphs[look.expression.image_id], look.expression
     things, target = graph.scene.things, graph.target(phrase)
     base = {"scene": phrase.image_id, "phrase": phrase.sent_id}
-    covers = shrink(graph.masks[: len(things)], look.grid)  # (things, H, W)
+    covers = shrink_to_grid(graph.masks[: len(things)], look.grid)  # (things, H, W)
     ground = look.pixels_over_pixels((1 - covers.sum(0)).clip(0)).mean((0, 1))
     words = list(zip(look.words, look.words_over_pixels().mean((0, 1)), strict=True))
     for place, (word, plane) in enumerate([*words, ("empty pixels", ground)]):
@@ -201,7 +201,7 @@ for look in attend(trained, val):
         heard.append(base | {"rules out": rules_out(word, things), "value": share})
     for block in BLOCKS:
         taken[block].append(look.block(block).sum(-1).mean((0, 2)))  # (layers,)
-    answers.append(judge(phrase, look.probability > 0.5, graph))
+    answers.append(sort_answer(phrase, look.probability > 0.5, graph))
 
 # %% [markdown]
 # ## Measure 1: does a word look at what it means?
@@ -339,9 +339,9 @@ show(draw_by_network(chosen, masks))
 import torch
 
 from shnet_course.measure.knock_out import block_mask
-from shnet_course.pictures.lesson_09 import draw_blocks
+from shnet_course.pictures.lesson_09 import draw_blocked_pairs
 
-show(draw_blocks({block: block_mask(block, 4, 6).numpy() for block in BLOCKS}, pixels=4))
+show(draw_blocked_pairs({block: block_mask(block, 4, 6).numpy() for block in BLOCKS}, pixels=4))
 
 scores = torch.tensor([2.0, 0.0, 0.0, 0.0, 3.0, 1.0])  # of one pixel, for four pixels and two words
 allowed = block_mask("pixel-word", 4, 6)[0]
@@ -438,7 +438,7 @@ from shnet_course.pictures.lesson_09 import draw_kinds
 
 table = count_kinds(answers)
 show(draw_kinds(table))
-show(draw_answers([found for found in answers if found.kind != "right"][:6]))
+show(draw_judged([found for found in answers if found.kind != "right"][:6]))
 
 # %% [markdown]
 # The network fails rarely, and mostly on phrases that count. **Now you:** [The failing family, What kind of failure?](../exercises/09_looking_inside_ex.ipynb)
@@ -465,7 +465,7 @@ show(draw_words_over_pixels(photo_of(flag), look.words, maps, look.probability >
 # Only “left” looks at the flag, a little. Now close one word at a time: where `word_mask` is False, nothing behind the LSTM reads the word. Then change a word.
 
 # %%
-from shnet_course.answer import draw_answers as draw_asked
+from shnet_course.answer import draw_answers
 
 (batch,) = prepare(of_photos, [flag])
 print(f"all words open: IoU {measure_iou(of_photos.network, [batch])[0]:.2f}")
@@ -477,7 +477,7 @@ for t, (word, share) in enumerate(zip(look.words, shares, strict=True)):
     print(f"“{word}” has {share:5.1%} of the pixels' attention; closed, IoU {left:.2f}")
 
 changed = ("mug on the left", "flag on the right", "person on the left", "the flag")
-show(draw_asked(of_photos, [(photo_of(flag), phrase) for phrase in changed]))
+show(draw_answers(of_photos, [(photo_of(flag), phrase) for phrase in changed]))
 
 # %% [markdown]
 # The answer is right for a poor reason. “Flag” has twice the attention of “left”, and closing it costs nothing: to the network all untrained words are one and the same, so “mug on the left” marks the flag too. The place word carries the answer: on the right it is the shuttle. Weights and causes differ here as well. But one photo shows what can happen, not how often; lesson 07 counts 32 phrases.

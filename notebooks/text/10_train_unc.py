@@ -187,8 +187,8 @@ show(draw_expressions(some), alt=f"Eight validation images, the target outlined:
 # Everything in which the rows of the paper's Tables 2 to 4 differ is one `ModelConfig`. The backbone is frozen (section 4.2), so only the rest is trained.
 
 # %%
+from shnet_course.measure.trace import count_parameters
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.shnet import count_parameters
 
 vocabulary = Vocabulary.from_texts(e.text for e in expressions[config.train_split])
 print(f"{len(vocabulary)} words")

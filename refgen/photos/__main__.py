@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from shnet_lib.data.errors import DataError
+from shnet_lib.errors import report_error
 
 from .write import Settings, generate
 
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = generate(settings, asked.out, asked.workers)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     for split, counts in report.items():
         print(
             f"{split}: {counts['photos']} photos, {counts['pictures']} pictures, "

@@ -26,7 +26,7 @@ RANGES = {
     "pink": (((58, 92), (20, 200), (345, 16)), ((42, 96), (10, 200), (325, 36))),
     "brown": (((16, 44), (12, 50), (46, 76)), ((6, 62), (6, 70), (28, 90))),
 }
-NAMES = tuple(RANGES)
+COLOUR_NAMES = tuple(RANGES)
 SURE_SHARE = 0.65  # of the neighbourhood
 RIVAL_SHARE = 0.25  # no other name's core may take so much of it
 POSSIBLE_SHARE = 0.33  # of the neighbourhood, in what decides or in all of it
@@ -85,7 +85,7 @@ def without_colours(codes: np.ndarray) -> bool:
 def shares(codes: np.ndarray) -> np.ndarray:
     """(2, names): the share of these pixels in each name's core and neighbourhood."""
     bits = _table()[0][:, codes]
-    names = np.arange(len(NAMES), dtype=np.uint16)[:, None]
+    names = np.arange(len(COLOUR_NAMES), dtype=np.uint16)[:, None]
     return ((bits[:, None, :] >> names) & 1).mean(axis=-1)
 
 
@@ -98,12 +98,14 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
     part, whole = (codes[:: 1 + len(codes) // SAMPLE] for codes in (part, whole))
     if len(part) < ENOUGH:
         near = shares(whole)[1]
-        return frozenset(), frozenset(NAMES[i] for i in np.flatnonzero(near > 0.6 * POSSIBLE_SHARE))
+        return frozenset(), frozenset(
+            COLOUR_NAMES[i] for i in np.flatnonzero(near > 0.6 * POSSIBLE_SHARE)
+        )
     core, near = shares(part)
     lightness, a, b = np.median(_table()[1][:, part], axis=1)
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
     surely = set()
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(COLOUR_NAMES):
         rivals = np.delete(core, i)
         if name in ("black", "white", "gray"):  # dark blue is no black
             rivals = np.append(rivals, near[3:])
@@ -111,5 +113,5 @@ def colours(part: np.ndarray, whole: np.ndarray) -> tuple[frozenset[str], frozen
             if _inside(lightness, chroma, hue, RANGES[name][0]):
                 surely.add(name)
     near = np.maximum(near, shares(whole)[1])
-    possible = {NAMES[i] for i in np.flatnonzero(near > POSSIBLE_SHARE)}
+    possible = {COLOUR_NAMES[i] for i in np.flatnonzero(near > POSSIBLE_SHARE)}
     return frozenset(surely), frozenset(possible | surely)

@@ -15,7 +15,7 @@ import numpy as np
 from refgen.queries import EXTREMES, Extreme, Not, Ordinal, Query, Relation, reading, refers
 from refgen.typed import as_typed
 
-from .scene import REFERABLE, Middle, Objects, Placed, Scene, Thing
+from .scene import MIN_AREA, Middle, Objects, Placed, Scene, Thing
 from .words import ON, PEOPLE, RIDDEN, RIDERS, ROLES, SPREAD, UPRIGHT, WITH, Noun, nouns_for
 
 WEIGHTS = {  # of a family that an object can have; not the shares that come out
@@ -239,7 +239,7 @@ def why_not(scene: Scene, target: int) -> str | None:
         return scene.unknown[thing.kind]
     if scene.covered is not None and thing.kind not in scene.covered:
         return "a kind that is not annotated in this photo"
-    if thing.area < max(REFERABLE, SPREAD.get(thing.kind, 0)):
+    if thing.area < max(MIN_AREA, SPREAD.get(thing.kind, 0)):
         return "too small"
     if not thing.referable:
         return "cut off or covered"

@@ -20,12 +20,12 @@ from refgen.queries import DIRECTIONS, Ordinal, Query, Reading, reading, stands,
 
 from . import colours, words
 
-REFERABLE = 0.006  # of the photo's area: what phrases are made for
+MIN_AREA = 0.006  # of the photo's area: what phrases are made for
 TINY = 0.0012  # smaller ones are only possibly there
 KEPT = 0.6  # of an object's pixels that a variant must keep, or it is not referred to
 SLIVER = 0.25  # of which less is kept is only possibly there
 MANY = 13  # annotators stop counting about here
-GRID = 96  # the longer side of the masks that touching is judged on
+TOUCH_GRID = 96  # the longer side of the masks that touching is judged on
 STRIP = 0.07  # of a side
 FULL = 0.98  # of a photo: one that reaches beyond it is cut
 
@@ -46,7 +46,7 @@ class Thing:
     y: float = 0.0
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     area: float = 0.0
-    colours: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset(colours.NAMES))
+    colours: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset(colours.COLOUR_NAMES))
 
     @property
     def radius(self) -> float:
@@ -60,7 +60,7 @@ class Thing:
 
     @property
     def referable(self) -> bool:
-        return not self.crowd and self.area >= REFERABLE and self.kept >= KEPT and not self.strip
+        return not self.crowd and self.area >= MIN_AREA and self.kept >= KEPT and not self.strip
 
     @property
     def cut(self) -> bool:
@@ -78,7 +78,7 @@ class Thing:
     def measure(self, codes: np.ndarray | None) -> None:
         """Fill in where it is and, where the photo has colours, which it has."""
         height, width = self.mask.shape
-        self.colours = frozenset(), frozenset(colours.NAMES)
+        self.colours = frozenset(), frozenset(colours.COLOUR_NAMES)
         down, across = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
         if not len(down):
             return
@@ -172,7 +172,7 @@ class Scene:
     def _coarse(self, element: int) -> np.ndarray:
         """The thing's mask, `step` times smaller: cells that hold a pixel of it."""
         if ("coarse", element) not in self._read:
-            step = max(1, max(self._shape) // GRID)
+            step = max(1, max(self._shape) // TOUCH_GRID)
             mask = np.zeros([-(-side // step) for side in self._shape], dtype=bool)
             rows, columns = np.nonzero(self.things[element].mask)
             mask[rows // step, columns // step] = True

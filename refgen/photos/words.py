@@ -44,7 +44,7 @@ teddy: teddy bear | bear; hair dryer: hair drier; toothbrush
 """
 
 
-def _split(names: str) -> frozenset[str]:
+def _forms(names: str) -> frozenset[str]:
     return frozenset(name.strip() for name in names.split(",") if name.strip())
 
 
@@ -53,7 +53,7 @@ def _read(table: str) -> list[Noun]:
     for row in table.replace("\n", " ").strip().strip(";").split(";"):
         word, _, meaning = row.strip().partition(": ")
         kinds, _, maybe = (meaning or word).partition("|")
-        nouns.append(Noun(word, _split(kinds), _split(maybe)))
+        nouns.append(Noun(word, _forms(kinds), _forms(maybe)))
     return nouns
 
 
@@ -78,7 +78,7 @@ PEOPLE = {
     "kid": ({"boy", "girl"}, {"man", "woman"}),
     "child": ({"boy", "girl"}, set()),
 }
-LABELS = ("man", "woman", "boy", "girl")
+PERSON_LABELS = ("man", "woman", "boy", "girl")
 
 
 def nouns_for(kind: str) -> list[Noun]:

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,9 +25,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
+from refgen.folders import complete_folder
+from refgen.records import mask_record, ref_record
 from shnet_lib.data.coco import Instances, rasterize
 from shnet_lib.data.errors import DataError, read_json, require_file
 from shnet_lib.data.images import read_pixels
@@ -37,7 +37,7 @@ from . import colours
 from .phrases import Phrase, write_phrases
 from .scene import Scene, Thing
 from .variants import can_be_moved, vary
-from .words import LABELS
+from .words import PERSON_LABELS
 
 FORMAT = 1  # raised whenever the same settings would give other data
 SHARES = {"val": 0.08, "test": 0.08}  # of the photos; train has the rest
@@ -115,10 +115,10 @@ def _read_people(path: str | None) -> dict[Any, str]:
     if path is None:
         return {}
     told = read_json(Path(path), REMEDY)
-    if not isinstance(told, dict) or not set(told) <= set(LABELS):
+    if not isinstance(told, dict) or not set(told) <= set(PERSON_LABELS):
         raise DataError(
             f"{path}: should be annotation ids by label, "
-            f'{{"man": [1, 2], ...}}, with the labels {", ".join(LABELS)}.'
+            f'{{"man": [1, 2], ...}}, with the labels {", ".join(PERSON_LABELS)}.'
         )
     return {number: label for label, numbers in told.items() for number in numbers}
 
@@ -185,16 +185,8 @@ def make_pictures(source: Source, photo: Any) -> tuple[list[Picture], Counter]:
 
 
 def _annotation(thing: Thing) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(thing.mask.astype(np.uint8)))
-    rle["counts"] = rle["counts"].decode("ascii")
-    return {
-        "kind": thing.kind,
-        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-        "area": int(np.count_nonzero(thing.mask)),
-        "iscrowd": int(thing.crowd),
-        "segmentation": rle,
-        "source_annotation": thing.annotation,
-    }
+    mask = mask_record(thing.mask, thing.crowd)
+    return {"kind": thing.kind, **mask, "source_annotation": thing.annotation}
 
 
 _source: Source | None = None  # of a worker process
@@ -240,19 +232,12 @@ def generate(settings: Settings, out: str | os.PathLike, workers: int = 1) -> di
             raise DataError(f"{made / 'photos.json'}: made with other settings. {remedy}")
         return read_json(made / "report.json", remedy)
     source = Source(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".photos-", dir=out))
-    try:
+    with complete_folder(made) as unfinished:
         report = _write(unfinished, source, workers, told)
         images = out / "images" / "photos"
         shutil.rmtree(images, ignore_errors=True)  # of a run that was ended here
         images.parent.mkdir(exist_ok=True)
         (unfinished / "images").replace(images)
-        unfinished.chmod(0o755)
-        unfinished.replace(made)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return report
 
 
@@ -313,27 +298,8 @@ def _file_name(name: str, variant: int) -> str:
 
 
 def _ref(annotation: dict, name: str, split: str, phrases: list[Phrase]) -> dict[str, Any]:
-    number = annotation["id"]
-    first = number * PHRASES
-    return {
-        "ref_id": number,
-        "ann_id": number,
-        "image_id": annotation["image_id"],
-        "category_id": annotation["category_id"],
-        "file_name": name,
-        "split": split,
-        "sent_ids": list(range(first, first + len(phrases))),
-        "sentences": [
-            {
-                "sent_id": first + i,
-                "raw": phrase.raw,
-                "sent": phrase.text,
-                "tokens": phrase.text.split(),
-                "family": phrase.family,
-            }
-            for i, phrase in enumerate(phrases)
-        ],
-    }
+    number, image, category = (annotation[key] for key in ("id", "image_id", "category_id"))
+    return ref_record(number, image, category, name, split, number * PHRASES, phrases)
 
 
 def _report(source: Source, images: list[dict], sentences: Counter, tally: Counter) -> dict:

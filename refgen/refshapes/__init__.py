@@ -21,7 +21,7 @@ from refgen.queries import (
 from .draw import draw
 from .queries import Regions, Things, family
 from .scene import CORNERED, ROUND, SHAPES, Border, Region, Scene, Thing, make_scene
-from .sentences import LOCATION_WORDS, describe
+from .sentences import describe
 from .write import (
     IMAGES,
     SEMANTIC_CLASSES,
@@ -35,7 +35,6 @@ from .write import (
 __all__ = [
     "CORNERED",
     "IMAGES",
-    "LOCATION_WORDS",
     "ROUND",
     "SEMANTIC_CLASSES",
     "SHAPES",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from shnet_lib.data.errors import DataError
+from shnet_lib.errors import report_error
 
 from .write import IMAGES, SPLITS, generate
 
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         out = generate(asked.out, images, asked.size, asked.seed)
     except (DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(f"{out}: {sum(images.values())} images, {time.perf_counter() - start:.1f} s")
     return 0
 

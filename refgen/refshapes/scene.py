@@ -30,7 +30,7 @@ REGION_KINDS = ("sky", "grass", "sand", "water", "wall", "road")
 AREA = {"small": (0.033, 0.043), "big": (0.092, 0.130)}
 MIN_VISIBLE = 0.66  # share of itself that every thing keeps on the measuring grid; 0.6 is promised
 MIN_DISTANCE = 0.13  # between the middles of two things
-GRID = 64  # side of the grid on which visibility and places are measured
+CELLS = 64  # side of the grid on which visibility and places are measured
 MAX_ANGLE = 14.0  # degrees
 SURE_ON = 0.80  # share of a thing that lies over the region
 POSSIBLE_ON = 0.20
@@ -391,7 +391,7 @@ def _attributes(rng: np.random.Generator, referable: tuple[str, ...]) -> list[di
 
 
 def _grid_mask(thing: Thing) -> np.ndarray:
-    return np.asarray(fill(polygons_of(thing), GRID, GRID, GRID)) > 0
+    return np.asarray(fill(polygons_of(thing), CELLS, CELLS, CELLS)) > 0
 
 
 def _stand(thing: Thing, place: tuple[float, float]) -> Thing:
@@ -443,19 +443,22 @@ def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of a mask on the grid, in picture sides."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return (
-        float(columns[0] / GRID),
-        float(rows[0] / GRID),
-        float((columns[-1] + 1) / GRID),
-        float((rows[-1] + 1) / GRID),
+        float(columns[0] / CELLS),
+        float(rows[0] / CELLS),
+        float((columns[-1] + 1) / CELLS),
+        float((rows[-1] + 1) / CELLS),
     )
 
 
 def _measure(things: list[Thing], regions: list[Region], texture: int) -> Scene:
     """Fill in what is measured on the grid: visible centres and shares, extents of regions."""
-    ground = region_map(regions, GRID)
-    x, y = pixel_centres(GRID)
-    x, y = np.broadcast_to(x, (GRID, GRID)), np.broadcast_to(y, (GRID, GRID))
-    covered = np.zeros((GRID, GRID), dtype=bool)
+    ground = region_map(regions, CELLS)
+    x, y = pixel_centres(CELLS)
+    x, y = (
+        np.broadcast_to(x, (CELLS, CELLS)),
+        np.broadcast_to(y, (CELLS, CELLS)),
+    )
+    covered = np.zeros((CELLS, CELLS), dtype=bool)
     measured = []
     for thing in reversed(things):
         whole = _grid_mask(thing)

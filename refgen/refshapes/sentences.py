@@ -24,13 +24,13 @@ NOUNS = {
     "cross": ("cross", "plus"),
 }
 ANY = ("thing", "shape", "one")
-SIZES = {"small": ("small", "little"), "big": ("big", "large")}
-PATTERNS = {
+SIZE_TEXTS = {"small": ("small", "little"), "big": ("big", "large")}
+PATTERN_TEXTS = {
     "plain": ("plain", "solid"),
     "striped": ("striped", "stripy"),
     "dotted": ("dotted", "spotted"),
 }
-WITH = {"striped": "with stripes", "dotted": "with dots"}
+WITH_PATTERN = {"striped": "with stripes", "dotted": "with dots"}
 GROUNDS = {
     "sky": ("sky",),
     "grass": ("grass", "lawn"),
@@ -61,7 +61,7 @@ BEHIND = {  # and behind it
     "top": ("at top", "at the top"),
     "bottom": ("at bottom", "at the bottom"),
 }
-DIRECTIONS = {
+DIRECTION_TEXTS = {
     "left of": ("left of", "to the left of"),
     "right of": ("right of", "to the right of"),
     "above": ("above", "over"),
@@ -69,10 +69,6 @@ DIRECTIONS = {
 }
 OUTERMOST = {"left": "leftmost", "right": "rightmost", "top": "highest", "bottom": "lowest"}
 COUNTED = {2: ("second", "2nd"), 3: ("third", "3rd")}
-LOCATION_WORDS = frozenset(
-    "left leftmost right rightmost top upper highest bottom lower lowest above over below under "
-    "far farthest closest side second 2nd third 3rd from at".split()
-)
 IN = ("sky", "water")  # things are in these and on the others
 
 Generator = np.random.Generator | None
@@ -101,11 +97,11 @@ def things(query: Things, rng: Generator, many: bool = False, noun: str | None =
     """As in "small striped red circle", "red circle with stripes". `many` needs a shape."""
     adjectives, tail = [], ""
     if query.size:
-        adjectives.append(pick(rng, SIZES[query.size], 0.7))
-    if query.pattern in WITH and chance(rng, 0.2):
-        tail = " " + WITH[query.pattern]
+        adjectives.append(pick(rng, SIZE_TEXTS[query.size], 0.7))
+    if query.pattern in WITH_PATTERN and chance(rng, 0.2):
+        tail = " " + WITH_PATTERN[query.pattern]
     elif query.pattern:
-        adjectives.append(pick(rng, PATTERNS[query.pattern], 0.8))
+        adjectives.append(pick(rng, PATTERN_TEXTS[query.pattern], 0.8))
     if query.colour:
         adjectives.append(query.colour)
     if noun is None:
@@ -192,7 +188,7 @@ def _anchor(anchor: Query | All, rng: Generator, article: bool) -> str:
 def _direction(query: Relation, rng: Generator, first: float) -> str:
     if query.word == "above" and about_regions(query.query):
         return "above"  # a region is hardly "over" a thing
-    return pick(rng, DIRECTIONS[query.word], first)
+    return pick(rng, DIRECTION_TEXTS[query.word], first)
 
 
 def _short_relation(query: Relation, rng: Generator) -> str:
@@ -208,8 +204,8 @@ def _short_not(excluded: Query, rng: Generator) -> str:
     """As in "not striped", "without stripes", "not on the grass"."""
     if isinstance(excluded, Relation):
         return "not " + _standing(excluded.anchor.kind, rng, rng is None or chance(rng, 0.6))
-    if excluded.pattern in WITH and chance(rng, 0.25):
-        return WITH[excluded.pattern].replace("with", "without")
+    if excluded.pattern in WITH_PATTERN and chance(rng, 0.25):
+        return WITH_PATTERN[excluded.pattern].replace("with", "without")
     joint = pick(rng, ("not", "that is not"))
     return f"{joint} {_adjective(excluded, rng)}"
 
@@ -217,7 +213,7 @@ def _short_not(excluded: Query, rng: Generator) -> str:
 def _adjective(query: Things, rng: Generator) -> str:
     if query.colour:
         return query.colour
-    return pick(rng, (SIZES | PATTERNS)[query.size or query.pattern], 0.8)
+    return pick(rng, (SIZE_TEXTS | PATTERN_TEXTS)[query.size or query.pattern], 0.8)
 
 
 # ---------------------------------------------------------------- long
@@ -331,9 +327,10 @@ def _long_not(inner: Query, excluded: Query, rng: Generator) -> str:
         f"the {what} in the {picture} that is not {word}",
         f"the only {what} that is not {word}",
     ]
-    if excluded.pattern in WITH:
+    if excluded.pattern in WITH_PATTERN:
         options.append(
-            f"the {what} in the {picture} {WITH[excluded.pattern].replace('with', 'without')}"
+            f"the {what} in the {picture} "
+            + WITH_PATTERN[excluded.pattern].replace("with", "without")
         )
     return pick(rng, options, 0.5)
 

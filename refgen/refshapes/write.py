@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +20,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from refgen.folders import complete_folder
+from refgen.records import mask_record, ref_record
 from shnet_lib.data.errors import DataError
 
 from .draw import draw, semantic_map
@@ -32,7 +31,7 @@ from .scene import CORNERED, REGION_KINDS, ROUND, SHAPES, Border, Region, Scene,
 
 FORMAT = 1  # raised whenever the same settings would give other bytes
 SPLITS = ("train", "val", "testA", "testB")
-REFERABLE = {"train": SHAPES, "val": SHAPES, "testA": ROUND, "testB": CORNERED}
+REFERRED_SHAPES = {"train": SHAPES, "val": SHAPES, "testA": ROUND, "testB": CORNERED}
 REGIONS_REFERABLE = {"train": True, "val": True, "testA": False, "testB": False}
 IMAGES = {"train": 4000, "val": 250, "testA": 125, "testB": 125}
 CATEGORIES = SHAPES + REGION_KINDS  # category id = 1 + place here
@@ -67,9 +66,11 @@ def make_example(split: str, index: int, seed: int = 0) -> tuple[Scene, Written]
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
-        scene = make_scene(rng, REFERABLE[split])
+        scene = make_scene(rng, REFERRED_SHAPES[split])
         written = {
-            name: write_flavour(rng, scene, flavour, REFERABLE[split], REGIONS_REFERABLE[split])
+            name: write_flavour(
+                rng, scene, flavour, REFERRED_SHAPES[split], REGIONS_REFERABLE[split]
+            )
             for name, flavour in FLAVOURS.items()
         }
         if all(written.values()):
@@ -80,45 +81,19 @@ def make_example(split: str, index: int, seed: int = 0) -> tuple[Scene, Written]
 
 
 def _annotation(image: int, element: int, kind: str, mask: np.ndarray) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    rle["counts"] = rle["counts"].decode("ascii")
-    return {
-        "id": annotation_id(image, element),
-        "image_id": image,
-        "category_id": 1 + CATEGORIES.index(kind),
-        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-        "segmentation": rle,
-    }
+    category = 1 + CATEGORIES.index(kind)
+    ids = {"id": annotation_id(image, element), "image_id": image, "category_id": category}
+    return ids | mask_record(mask)
 
 
 def _ref(
     split: str, index: int, element: int, kind: str, written: list[Sentence]
 ) -> dict[str, Any]:
-    image = image_id(split, index)
+    image, category = image_id(split, index), 1 + CATEGORIES.index(kind)
     ref = annotation_id(image, element)
-    first = ref * _SENTENCES
-    return {
-        "ref_id": ref,
-        "ann_id": ref,
-        "image_id": image,
-        "category_id": 1 + CATEGORIES.index(kind),
-        # As in COCO's refs, this names no file; the image's own record does.
-        "file_name": image_name(split, index).replace(".png", f"_{ref}.png"),
-        "split": split,
-        "sent_ids": list(range(first, first + len(written))),
-        "sentences": [
-            {
-                "sent_id": first + i,
-                "raw": sentence.raw,
-                "sent": sentence.text,
-                "tokens": sentence.text.split(),
-                "family": sentence.family,
-            }
-            for i, sentence in enumerate(written)
-        ],
-    }
+    # As in COCO's refs, this names no file; the image's own record does.
+    name = image_name(split, index).replace(".png", f"_{ref}.png")
+    return ref_record(ref, image, category, name, split, ref * _SENTENCES, written)
 
 
 def _scene_record(split: str, index: int, scene: Scene, masks: np.ndarray) -> dict[str, Any]:
@@ -192,15 +167,8 @@ def generate(
     settings = _settings(images, size, seed)
     if _already_there(out, settings):
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with complete_folder(out) as unfinished:
         _write(unfinished, settings)
-        unfinished.chmod(0o755)
-        unfinished.replace(out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return out
 
 

@@ -5,7 +5,8 @@
 runs the learner's `attention` on fresh random inputs beside a reference. An answer is right if it
 gives the same numbers, however it is written. A wrong one is compared with the well-known wrong
 ones: each check carries its misconceptions as *functions that make them*, so that the message can
-name the one that was made. `add` makes a check known; those of lesson 03 stand in lesson_03.py.
+name the one that was made. `add_exercise` makes a check known; those of lesson 03 stand in
+lesson_03.py.
 """
 
 import copy
@@ -23,8 +24,10 @@ from torch import Tensor
 from shnet_course.pictures.base import show
 from shnet_course.progress import remember
 
-TRIALS = 5  # fresh inputs a check
-FRESH = random.SystemRandom()  # the seed of a check, whatever the learner has seeded
+TRIALS = 5  # fresh inputs per check
+FRESH_SEED = random.SystemRandom()  # the seed of a check, whatever the learner has seeded
+
+Batch = dict[str, Tensor]  # what a network reads
 
 
 class CheckFailed(AssertionError):
@@ -72,7 +75,17 @@ EXERCISES: dict[str, Exercise | Contest] = {}
 LESSONS: dict[str, list[str]] = {}  # lesson -> the names of its checks
 
 
-def add(lesson: str, name: str, exercise: Exercise | Contest) -> None:
+def seed_torch(source: random.Random) -> None:
+    torch.manual_seed(source.randrange(10**6))
+
+
+def padded_words(source: random.Random, phrases: int) -> Tensor:
+    """A word_mask (B, 4) bool; every phrase has padding, and the phrases differ in length."""
+    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
+    return torch.arange(4) < lengths[:, None]
+
+
+def add_exercise(lesson: str, name: str, exercise: Exercise | Contest) -> None:
     """Make a check known by its name. A name is given once."""
     if name in EXERCISES:
         raise ValueError(f"there is a check {name!r} already")
@@ -99,13 +112,13 @@ def check(name: str, answer: Any, seed: int | None = None) -> None:
         if isinstance(exercise, Contest):
             told = exercise.play(answer, seed or 0)
         else:
-            judge(exercise, answer, FRESH.randrange(10**6) if seed is None else seed)
+            judge_answer(exercise, answer, FRESH_SEED.randrange(10**6) if seed is None else seed)
             told = f"right on {TRIALS} fresh inputs"
     remember(name)
     print(f"✓ {name}: {told}")
 
 
-def judge(exercise: Exercise, answer: Any, seed: int) -> None:
+def judge_answer(exercise: Exercise, answer: Any, seed: int) -> None:
     """Compare an answer with the reference on `TRIALS` fresh inputs.
 
     Raises:
@@ -114,7 +127,7 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> None:
     __tracebackhide__ = True
     source = random.Random(seed)
     for trial in range(TRIALS):
-        torch.manual_seed(source.randrange(10**6))  # for answers that draw numbers themselves
+        seed_torch(source)  # for answers that draw numbers themselves
         inputs = exercise.make_inputs(source)
         target = exercise.ask(exercise.reference, *copy.deepcopy(inputs))
         given = copy.deepcopy(inputs)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 
-from shnet_course.checks.core import Exercise, add
+from shnet_course.checks.core import Exercise, add_exercise
 from shnet_course.pictures.checks import draw_masks
 from shnet_lib.data.coco import rasterize
 from shnet_lib.data.text import tokenize
@@ -73,7 +73,7 @@ def _box(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
-add(
+add_exercise(
     LESSON,
     "the pixels of a polygon",
     Exercise(
@@ -121,7 +121,7 @@ def _total(segmentation: list[list[float]], height: int, width: int) -> np.ndarr
     return coco_mask.decode(parts).sum(axis=2)
 
 
-add(
+add_exercise(
     LESSON,
     "the union of polygons",
     Exercise(
@@ -175,7 +175,7 @@ def _rounded(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return mask[places(height, mask.shape[0])][:, places(width, mask.shape[1])]
 
 
-add(
+add_exercise(
     LESSON,
     "resize a mask",
     Exercise(
@@ -205,7 +205,7 @@ add(
 # --- words ----------------------------------------------------------------------------------------
 
 
-def _text(source: random.Random) -> tuple[str]:
+def _random_text(source: random.Random) -> tuple[str]:
     """A phrase with capitals, a number, an accent, punctuation within and at the end."""
     pick = source.choice
     number = pick(["2nd", "3rd", "4th", "1st", "h2o"])
@@ -216,12 +216,12 @@ def _text(source: random.Random) -> tuple[str]:
     return ("".join(word + gap for word, gap in zip(words, gaps, strict=True)),)
 
 
-add(
+add_exercise(
     LESSON,
     "cut a phrase into words",
     Exercise(
         tokenize,
-        _text,
+        _random_text,
         {
             "you keep letters only, and “2nd” is gone: it may be the point of the phrase": (
                 lambda text: tokenize(text, keep_numbers=False)
@@ -307,7 +307,7 @@ def _mask_inside_out(phrases: Phrases, ids: dict[str, int], most: int) -> tuple:
     return words, ~word_mask
 
 
-add(
+add_exercise(
     LESSON,
     "encode and pad",
     Exercise(

@@ -7,14 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shnet_course.checks.core import CheckFailed, Exercise, add
+from shnet_course.checks.core import CheckFailed, Exercise, add_exercise, seed_torch
 from shnet_lib.model.features import average_words
 
 LESSON = "02_features"
-
-
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
 
 
 # --- one grid -------------------------------------------------------------------------------------
@@ -22,7 +18,7 @@ def _seed(source: random.Random) -> None:
 
 def _level_and_grid(source: random.Random) -> tuple[Tensor, int]:
     """A level that is too high for its grid and not wide enough; most of its numbers negative."""
-    _seed(source)
+    seed_torch(source)
     grid = source.choice([4, 5, 6])
     height, width = 2 * grid + source.randrange(1, grid), grid - source.randrange(1, 3)
     return torch.randn(3, height, width) - 1.5, grid
@@ -60,7 +56,7 @@ def _of_one_size(grid: int) -> Callable[[int, int], tuple[int, int]]:
     return ends
 
 
-add(
+add_exercise(
     LESSON,
     "pool to a grid",
     Exercise(
@@ -94,7 +90,7 @@ add(
 
 def _padded_words(source: random.Random) -> tuple[Tensor, Tensor]:
     """Features of B phrases, among them one of one word and one of T; loud numbers in padding."""
-    _seed(source)
+    seed_torch(source)
     lengths = torch.tensor(source.sample([1, 3, 4, 6], k=4))
     word_mask = torch.arange(6) < lengths[:, None]  # (B, T)
     word_feats = torch.randn(4, 6, 5)
@@ -105,7 +101,7 @@ def _zeroed(word_feats: Tensor, word_mask: Tensor) -> Tensor:
     return word_feats * word_mask[..., None]
 
 
-add(
+add_exercise(
     LESSON,
     "the mean of the real words",
     Exercise(
@@ -146,7 +142,7 @@ def _state_at(word_feats: Tensor, places: Tensor) -> Tensor:
     return word_feats[torch.arange(len(word_feats)), places]
 
 
-add(
+add_exercise(
     LESSON,
     "the last real state",
     Exercise(
@@ -177,7 +173,7 @@ add(
 
 def _small_cnn(source: random.Random) -> tuple[dict[str, Tensor], Tensor]:
     """Weights and statistics of a small CNN that was trained elsewhere, and photos (6, 3, 6, 7)."""
-    _seed(source)
+    seed_torch(source)
     state = _cnn().state_dict()
     for name, value in state.items():
         if name.endswith("running_mean"):
@@ -298,7 +294,7 @@ def _without_momentum(network: nn.Module) -> nn.Module:
     return network
 
 
-add(
+add_exercise(
     LESSON,
     "freeze a backbone",
     Exercise(

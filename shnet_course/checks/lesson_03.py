@@ -8,21 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
-from shnet_course.pictures.checks import draw_maps
+from shnet_course.checks.core import Exercise, add_exercise, padded_words, seed_torch
+from shnet_course.pictures.checks import compare_maps
 from shnet_lib.model.sfm import pixel_positions
 
 LESSON = "03_sfm"
-
-
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
-
-
-def _word_mask(source: random.Random, phrases: int) -> Tensor:
-    """(B, 4) bool; every phrase has padding, and the phrases differ in length."""
-    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
-    return torch.arange(4) < lengths[:, None]
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -30,8 +20,8 @@ def _word_mask(source: random.Random, phrases: int) -> Tensor:
 
 def _queries_and_keys(source: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """query, key (B, N, c) of 6 pixels and 4 words, word_mask (B, 4); padding is loud."""
-    _seed(source)
-    word_mask = _word_mask(source, phrases=2)
+    seed_torch(source)
+    word_mask = padded_words(source, phrases=2)
     query, key = torch.randn(2, 10, 5), torch.randn(2, 10, 5)
     return query, torch.where(_keep(word_mask, 6)[..., None], key, 3 * key), word_mask
 
@@ -72,7 +62,7 @@ def _words_first(query: Tensor, key: Tensor, word_mask: Tensor) -> Tensor:
     return _scores(query, key).masked_fill(~keep[:, None, :], float("-inf")).softmax(-1)
 
 
-add(
+add_exercise(
     LESSON,
     "attention weights",
     Exercise(
@@ -116,7 +106,7 @@ add(
                 lambda q, k, m: attention_weights(k, q, m)
             ),
         },
-        lambda target, found: draw_maps(target, found, "queries", "keys"),
+        lambda target, found: compare_maps(target, found, "queries", "keys"),
     ),
 )
 
@@ -125,7 +115,7 @@ add(
 
 def _weights_and_pixels(source: random.Random) -> tuple[Tensor, int]:
     """A map (N, N) whose rows sum to 1, and how many of its tokens are pixels."""
-    _seed(source)
+    seed_torch(source)
     pixels, words = source.choice([4, 6]), source.choice([2, 3])
     return torch.randn(pixels + words, pixels + words).softmax(-1), pixels
 
@@ -155,7 +145,7 @@ def _asked_first(weights: Tensor, pixels: int) -> dict[str, Tensor]:
     return blocks | swapped
 
 
-add(
+add_exercise(
     LESSON,
     "the four blocks",
     Exercise(
@@ -228,7 +218,7 @@ def _zero_to_one(height: int, width: int, channels: int) -> Tensor:
     return _two_ways(height, width, channels, waves)
 
 
-add(
+add_exercise(
     LESSON,
     "positions of pixels",
     Exercise(
@@ -253,7 +243,7 @@ add(
             ),
             "you brought x and y to 0 ... 1: here they count pixels": _zero_to_one,
         },
-        lambda target, found: draw_maps(target, found, "pixels", "channels"),
+        lambda target, found: compare_maps(target, found, "pixels", "channels"),
         tolerance=1e-3,
     ),
 )
@@ -263,12 +253,12 @@ add(
 Weights = dict[str, Tensor]
 
 
-def _everything(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, Weights, int]:
+def _inputs_of_eq_1(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, Weights, int]:
     """What Eq. 1 needs: V (B, C, H, W), L (B, T, C), word_mask, positions (N, C), weights, heads.
 
     V and L are of different loudness, so that leaving LayerNorm out is heard.
     """
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), channels = source.choice([1, 2]), source.sample([2, 3], k=2), 8
     positions = 2 * torch.randn(height * width + 4, channels)
     weights = {
@@ -278,7 +268,7 @@ def _everything(source: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     return (
         3 * torch.randn(phrases, channels, height, width) + 1,
         torch.randn(phrases, 4, channels),
-        _word_mask(source, phrases),
+        padded_words(source, phrases),
         positions,
         weights,
         source.choice([2, 4]),
@@ -319,7 +309,7 @@ def _multi_head(
     return torch.cat(mixed, dim=-1) @ weights["out"]
 
 
-def _variant(
+def _eq_1_with(
     before: Callable[[Tensor, Tensor], Tensor] = lambda joint, positions: _norm(joint) + positions,
     after: Callable[[Tensor, Tensor], Tensor] = lambda fused, positions: fused,
     join: Callable[[Tensor, Tensor], Tensor] = _join,
@@ -391,43 +381,43 @@ def _normed_by_sample_variance(joint: Tensor, positions: Tensor) -> Tensor:
     return (joint - joint.mean(-1, keepdim=True)) / joint.std(-1, keepdim=True) + positions
 
 
-add(
+add_exercise(
     LESSON,
     "Equation 1",
     Exercise(
         sfm,
-        _everything,
+        _inputs_of_eq_1,
         {
             "positions come after your attention: then nobody knew them while looking": (
-                _variant(
+                _eq_1_with(
                     before=lambda joint, positions: _norm(joint),
                     after=lambda fused, positions: fused + positions,
                 )
             ),
             "positions come before your LayerNorm: Eq. 1 adds them after it": (
-                _variant(before=lambda joint, positions: _norm(joint + positions))
+                _eq_1_with(before=lambda joint, positions: _norm(joint + positions))
             ),
             "your LayerNorm comes last: Eq. 1 begins with it": (
-                _variant(
+                _eq_1_with(
                     before=lambda joint, positions: joint + positions,
                     after=lambda fused, positions: _norm(fused),
                 )
             ),
             "LayerNorm is missing: the louder of V and L drowns the other": (
-                _variant(before=lambda joint, positions: joint + positions)
+                _eq_1_with(before=lambda joint, positions: joint + positions)
             ),
             "positions are missing: nobody knows where a token stands": (
-                _variant(before=lambda joint, positions: _norm(joint))
+                _eq_1_with(before=lambda joint, positions: _norm(joint))
             ),
             "you add positions to queries and keys only: that is the released code, not Eq. 1": (
                 _as_released
             ),
             "you add a residual: that is the released code, Eq. 1 has none": _with_residual,
             "reshape mixes pixels and channels: (B, C, H, W) wants flatten, then transpose": (
-                _variant(join=_reshaped)
+                _eq_1_with(join=_reshaped)
             ),
             "your pixels go down the columns: row by row, as positions do": (
-                _variant(join=lambda visual, words: _join(visual.transpose(2, 3), words))
+                _eq_1_with(join=lambda visual, words: _join(visual.transpose(2, 3), words))
             ),
             "padding is not masked: nobody may look at a padded word": (
                 lambda v, l_, mask, *rest: sfm(v, l_, torch.ones_like(mask), *rest)
@@ -456,10 +446,10 @@ add(
                 _with_other_heads(_in_turn, lambda mixed: mixed.movedim(0, -1).flatten(-2))
             ),
             "your LayerNorm runs over all tokens: each token gets its own mean and variance": (
-                _variant(before=lambda joint, p: F.layer_norm(joint, joint.shape[1:]) + p)
+                _eq_1_with(before=lambda joint, p: F.layer_norm(joint, joint.shape[1:]) + p)
             ),
             "your variance divides by C - 1: LayerNorm divides by C": (
-                _variant(before=_normed_by_sample_variance)
+                _eq_1_with(before=_normed_by_sample_variance)
             ),
         },
     ),

@@ -7,16 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
+from shnet_course.checks.core import Exercise, add_exercise, padded_words, seed_torch
 from shnet_course.pictures.checks import draw_grids
 from shnet_lib.model.features import average_words
 
 LESSON = "04_hcam"
-LEVELS = (0, 1, 2)  # levels 2, 3 and 4 of the paper
-
-
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
+LEVEL_INDICES = (0, 1, 2)  # levels 2, 3 and 4 of the paper
 
 
 def _grid(source: random.Random) -> tuple[int, int]:
@@ -29,7 +25,7 @@ def _grid(source: random.Random) -> tuple[int, int]:
 
 def _pixels_and_sentence(source: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """f^v_i (B, C, H, W), f^{l avg}_j (B, C), a kernel (C, 2C, 3, 3)."""
-    _seed(source)
+    seed_torch(source)
     phrases, channels = source.choice([1, 2]), source.choice([2, 4])
     kernel = torch.randn(channels, 2 * channels, 3, 3) / (6 * channels) ** 0.5
     return (
@@ -64,7 +60,7 @@ def _endless_sentence(visual: Tensor, sentence: Tensor, kernel: Tensor) -> Tenso
     return torch.sigmoid(F.conv2d(visual, for_pixels, padding=1) + heard[:, :, None, None])
 
 
-add(
+add_exercise(
     LESSON,
     "an affinity",
     Exercise(
@@ -104,7 +100,7 @@ add(
 
 def _levels_and_gates(source: random.Random) -> tuple[Tensor, Tensor]:
     """f^v (3, B, C, H, W) and all nine Lambda_ij (3, 3, B, C, H, W)."""
-    _seed(source)
+    seed_torch(source)
     shape = (source.choice([1, 2]), source.choice([2, 4]), *_grid(source))
     return torch.randn(3, *shape), torch.rand(3, 3, *shape)
 
@@ -115,31 +111,36 @@ def exchange(visual: Tensor, affinity: Tensor) -> Tensor:
 
 
 def _received(visual: Tensor, affinity: Tensor) -> Tensor:
-    return torch.stack([sum(affinity[i, j] * visual[j] for j in LEVELS if j != i) for i in LEVELS])
+    return torch.stack(
+        [sum(affinity[i, j] * visual[j] for j in LEVEL_INDICES if j != i) for i in LEVEL_INDICES]
+    )
 
 
 def _passed_on(visual: Tensor, affinity: Tensor) -> Tensor:
     visual = visual.clone()
-    for i in LEVELS:
+    for i in LEVEL_INDICES:
         visual[i] += _received(visual, affinity)[i]
     return visual
 
 
 def _passed_on_with_itself(visual: Tensor, affinity: Tensor) -> Tensor:
     visual = visual.clone()
-    for i in LEVELS:
-        for j in LEVELS:
+    for i in LEVEL_INDICES:
+        for j in LEVEL_INDICES:
             visual[i] += affinity[i, j] * visual[j]
     return visual
 
 
 def _gates_own_pixels(visual: Tensor, affinity: Tensor) -> Tensor:
     return torch.stack(
-        [visual[i] * (1 + sum(affinity[i, j] for j in LEVELS if j != i)) for i in LEVELS]
+        [
+            visual[i] * (1 + sum(affinity[i, j] for j in LEVEL_INDICES if j != i))
+            for i in LEVEL_INDICES
+        ]
     )
 
 
-add(
+add_exercise(
     LESSON,
     "the exchange",
     Exercise(
@@ -179,9 +180,9 @@ add(
 
 def _levels_and_deep_kernel(source: random.Random) -> tuple[list[Tensor], Tensor, Tensor]:
     """g three (B, C, H, W), a kernel (C', C, 3, 3, 3), a bias (C',). C is 3, as levels are."""
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), outputs = source.choice([1, 2]), _grid(source), source.choice([2, 4])
-    levels = [torch.randn(phrases, 3, height, width) for _ in LEVELS]
+    levels = [torch.randn(phrases, 3, height, width) for _ in LEVEL_INDICES]
     return levels, torch.randn(outputs, 3, 3, 3, 3) / 9, torch.randn(outputs)
 
 
@@ -202,7 +203,7 @@ def _same_filter(levels: Sequence[Tensor], kernel: Tensor, bias: Tensor) -> Tens
     return aggregate(levels, kernel[:, :, 1:2].expand_as(kernel), bias)
 
 
-add(
+add_exercise(
     LESSON,
     "Conv3D",
     Exercise(
@@ -256,18 +257,17 @@ add(
 Levels = list[Tensor]
 
 
-def _everything(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, Tensor]:
+def _inputs_of_hcam(source: random.Random) -> tuple[Levels, Levels, Tensor, Levels, Tensor]:
     """f^v, f^l, word_mask, three kernels of Eq. 2 and that of Conv3D; loud numbers in padding."""
-    _seed(source)
+    seed_torch(source)
     phrases, (height, width), channels = source.choice([1, 2]), _grid(source), 3
-    lengths = torch.tensor(source.sample([1, 2, 3], k=phrases))
-    word_mask = torch.arange(4) < lengths[:, None]  # (B, T)
-    words = [torch.randn(phrases, 4, channels) for _ in LEVELS]
+    word_mask = padded_words(source, phrases)
+    words = [torch.randn(phrases, 4, channels) for _ in LEVEL_INDICES]
     return (
-        [torch.randn(phrases, channels, height, width) for _ in LEVELS],
+        [torch.randn(phrases, channels, height, width) for _ in LEVEL_INDICES],
         [torch.where(word_mask[..., None], level, 7 * level) for level in words],
         word_mask,
-        [torch.randn(channels, 2 * channels, 3, 3) / 3 for _ in LEVELS],
+        [torch.randn(channels, 2 * channels, 3, 3) / 3 for _ in LEVEL_INDICES],
         torch.randn(channels, channels, 3, 3, 3) / 9,
     )
 
@@ -278,15 +278,15 @@ def hcam(
     """Eqs. 2 and 3 without biases: f^v three (B, C, H, W), f^l three (B, T, C) -> G."""
     sentences = [average_words(level, word_mask) for level in words]  # three (B, C)
     exchanged = []
-    for i in LEVELS:
-        others = [j for j in LEVELS if j != i]
+    for i in LEVEL_INDICES:
+        others = [j for j in LEVEL_INDICES if j != i]
         gates = [affinity(visual[i], sentences[j], kernels[i]) for j in others]
         received = sum(gate * visual[j] for gate, j in zip(gates, others, strict=True))
         exchanged.append(visual[i] + received)
     return aggregate(exchanged, depth_kernel)
 
 
-def _variant(
+def _hcam_with(
     average: Callable[[Tensor, Tensor], Tensor] = average_words,
     gate: Callable[..., Tensor] = lambda f, s, k, i, j: affinity(f[i], s[j], k[i]),
     own: bool = True,
@@ -298,9 +298,9 @@ def _variant(
     def answer(visual, words, word_mask, kernels, depth_kernel):
         sentences = [average(level, word_mask) for level in words]
         exchanged = []
-        for i in LEVELS:
+        for i in LEVEL_INDICES:
             g = visual[i] if own else torch.zeros_like(visual[i])
-            for j in LEVELS:
+            for j in LEVEL_INDICES:
                 if j != i or with_itself:
                     g = g + gate(visual, sentences, kernels, i, j) * visual[j]
             exchanged.append(g)
@@ -329,9 +329,9 @@ def _one_after_the_other(visual, words, word_mask, kernels, depth_kernel, gate_s
     """Levels are written over in turn; a level's second gate may look at what came by its first."""
     visual = list(visual)
     sentences = [average_words(level, word_mask) for level in words]
-    for i in LEVELS:
+    for i in LEVEL_INDICES:
         before = visual[i]
-        for j in LEVELS:
+        for j in LEVEL_INDICES:
             if j != i:
                 looked_at = visual[i] if gate_sees_it else before
                 gate = affinity(looked_at, sentences[j], kernels[i])
@@ -339,45 +339,45 @@ def _one_after_the_other(visual, words, word_mask, kernels, depth_kernel, gate_s
     return aggregate(visual, depth_kernel)
 
 
-add(
+add_exercise(
     LESSON,
     "HCAM",
     Exercise(
         hcam,
-        _everything,
+        _inputs_of_hcam,
         {
             "the sigmoid is missing: a gate lies between 0 and 1": (
-                _variant(gate=lambda f, s, k, i, j: _mixed(f[i], s[j], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: _mixed(f[i], s[j], k[i]))
             ),
             "your sum over j includes i: a level takes from the *other* two": (
-                _variant(with_itself=True)
+                _hcam_with(with_itself=True)
             ),
             "you average over padding too: only the words where word_mask is True count": (
-                _variant(average=lambda level, word_mask: level.mean(1))
+                _hcam_with(average=lambda level, word_mask: level.mean(1))
             ),
             "you divide by T: padding is out of your sum but still in the number of words": (
-                _variant(average=lambda level, mask: (level * mask[..., None]).mean(1))
+                _hcam_with(average=lambda level, mask: (level * mask[..., None]).mean(1))
             ),
             "your sentence is a sum: divide by the number of real words": (
-                _variant(average=lambda level, mask: (level * mask[..., None]).sum(1))
+                _hcam_with(average=lambda level, mask: (level * mask[..., None]).sum(1))
             ),
             "your gate hears the level's own sentence: Lambda_ij hears that of j": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[i], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[i], k[i]))
             ),
             "your gate looks at the pixels of j: Lambda_ij looks at those of i": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[j], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[j], k[i]))
             ),
             "your indices are swapped: Lambda_ij is made of the pixels of i, the sentence of j": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[i]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[i]))
             ),
             "your indices are swapped: that is Lambda_ji, kernel and all": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[j]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[j], s[i], k[j]))
             ),
             "your kernel is that of j: Lambda_ij uses the kernel of level i": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[j]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[j]))
             ),
             "you use the first kernel for all levels: each level i has its own": (
-                _variant(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[0]))
+                _hcam_with(gate=lambda f, s, k, i, j: affinity(f[i], s[j], k[0]))
             ),
             "you use one sentence for all levels: each has its own reading of the words": (
                 _one_sentence
@@ -391,24 +391,26 @@ add(
             "you pass on what a level has just received, and its own second gate looks at it too": (
                 _received_gated
             ),
-            "f^v_i itself is missing: it is the first term of g_i": _variant(own=False),
+            "f^v_i itself is missing: it is the first term of g_i": _hcam_with(own=False),
             "the gates are missing: multiply each f^v_j by its Lambda_ij": (
-                _variant(gate=lambda f, s, k, i, j: 1.0)
+                _hcam_with(gate=lambda f, s, k, i, j: 1.0)
             ),
             "nothing is exchanged: that is Table 2's row 5, Conv3D alone": (
-                _variant(gate=lambda f, s, k, i, j: 0.0)
+                _hcam_with(gate=lambda f, s, k, i, j: 0.0)
             ),
             "padded in depth: three levels remain, one is wanted. Pad the grid alone": (
-                _variant(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None))
+                _hcam_with(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None))
             ),
             "padded in depth, then averaged: parts never saw all levels, pad the grid alone": (
-                _variant(last=lambda levels, kernel: _padded_in_depth(levels, kernel, None).mean(2))
+                _hcam_with(
+                    last=lambda levels, kernel: _padded_in_depth(levels, kernel, None).mean(2)
+                )
             ),
             "levels and channels are mixed up: the kernel wants (B, C, 3, H, W)": (
-                _variant(last=lambda levels, kernel: aggregate(levels, kernel, levels_at=1))
+                _hcam_with(last=lambda levels, kernel: aggregate(levels, kernel, levels_at=1))
             ),
             "your levels are upside down: the kernel's first slice is for level 2": (
-                _variant(last=lambda levels, kernel: aggregate(levels[::-1], kernel))
+                _hcam_with(last=lambda levels, kernel: aggregate(levels[::-1], kernel))
             ),
         },
         draw_grids,

@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from shnet_course.checks.core import CheckFailed, Exercise, add, difference
+from shnet_course.checks.core import (
+    Batch,
+    CheckFailed,
+    Exercise,
+    add_exercise,
+    difference,
+    padded_words,
+    seed_torch,
+)
 from shnet_course.pictures.checks import draw_grids, draw_masks
 from shnet_lib.model.features import LevelProjection, WordEncoder
 from shnet_lib.model.fusion import Concatenation
@@ -19,16 +27,12 @@ from shnet_lib.model.sfm import SFM
 LESSON = "05_decoder_and_shnet"
 
 
-def _seed(source: random.Random) -> None:
-    torch.manual_seed(source.randrange(10**6))
-
-
 # --- a kernel with holes --------------------------------------------------------------------------
 
 
 def _map_kernel_rate(source: random.Random) -> tuple[Tensor, Tensor, int]:
     """(B, C, H, W), (C', C, 3, 3), and a rate whose nine taps fit into the map."""
-    _seed(source)
+    seed_torch(source)
     height, width = source.sample([7, 8, 9, 10], k=2)
     inputs, outputs = source.sample([2, 3, 4], k=2)
     context = torch.randn(source.choice([1, 2]), inputs, height, width)
@@ -54,7 +58,7 @@ def _to_the_right(context: Tensor, kernel: Tensor, rate: int) -> Tensor:
     return F.conv2d(F.pad(context, (0, 2 * rate, 0, 2 * rate)), kernel, dilation=rate)
 
 
-add(
+add_exercise(
     LESSON,
     "a kernel with holes",
     Exercise(
@@ -113,7 +117,7 @@ add(
 
 def _logits_and_size(source: random.Random) -> tuple[Tensor, int, int]:
     """Random logits (B, S, S); a photo two to four times as large, not square."""
-    _seed(source)
+    seed_torch(source)
     side = source.choice([4, 5, 6])
     height, width = source.sample(range(2 * side + 1, 4 * side), k=2)
     return 4 * torch.randn(source.choice([1, 2]), side, side), height, width
@@ -140,7 +144,7 @@ def _draw_masks(target: Tensor, found: Tensor) -> tuple[Figure, str]:
     return draw_masks(one[worst], other[worst])
 
 
-add(
+add_exercise(
     LESSON,
     "enlarge, then decide",
     Exercise(
@@ -192,7 +196,7 @@ TOLERANCE = 1e-4
 
 def _logits_and_target(source: random.Random) -> tuple[Tensor, Tensor]:
     """S and Y (2, 3, 4): usual logits, and six of the kind that a plain formula cannot bear."""
-    _seed(source)
+    seed_torch(source)
     logits, target = 2 * torch.randn(24), torch.randint(2, (24,)).float()
     some, huge = source.uniform(18, 30), source.uniform(100, 300)
     logits[:6] = torch.tensor([some, -some, huge, -huge, huge, -huge])
@@ -257,7 +261,7 @@ def _both_sides(mask_logits: Tensor, target: Tensor) -> Tensor:
     return (torch.where(mask_logits > 0, above, below) - mask_logits * target).mean()
 
 
-add(
+add_exercise(
     LESSON,
     "the loss on logits",
     Exercise(
@@ -330,7 +334,7 @@ add(
 
 # --- the forward pass -----------------------------------------------------------------------------
 
-CHANNELS, GRID, SIDE, VOCABULARY = 8, 2, 11, 12
+TINY_CHANNELS, TINY_GRID, TINY_SIDE, VOCABULARY = 8, 2, 11, 12
 
 
 class _Backbone(nn.Module):
@@ -365,13 +369,13 @@ class Parts(nn.Module):
         super().__init__()
         self.backbone = _Backbone()
         self.projections = nn.ModuleList(
-            LevelProjection(width, CHANNELS, GRID) for width in _Backbone.level_channels
+            LevelProjection(width, TINY_CHANNELS, TINY_GRID) for width in _Backbone.level_channels
         )
-        self.word_encoder = WordEncoder(torch.randn(VOCABULARY, 5), CHANNELS, trainable=False)
-        self.sfm = SFM("printed", CHANNELS, heads=2)
-        self.hcam = Concatenation(CHANNELS)
-        self.aspp = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU())
-        self.upsample = nn.ConvTranspose2d(CHANNELS, 1, 4, stride=4)
+        self.word_encoder = WordEncoder(torch.randn(VOCABULARY, 5), TINY_CHANNELS, trainable=False)
+        self.sfm = SFM("printed", TINY_CHANNELS, heads=2)
+        self.hcam = Concatenation(TINY_CHANNELS)
+        self.aspp = nn.Sequential(nn.Conv2d(TINY_CHANNELS, TINY_CHANNELS, 3, padding=1), nn.ReLU())
+        self.upsample = nn.ConvTranspose2d(TINY_CHANNELS, 1, 4, stride=4)
 
 
 @lru_cache(maxsize=1)
@@ -380,7 +384,7 @@ def _parts() -> Parts:
     return Parts()
 
 
-def start(parts: nn.Module, seed: int) -> None:
+def initialise(parts: nn.Module, seed: int) -> None:
     """Draw all weights and statistics anew, so that none is at its default and all are heard."""
     torch.manual_seed(seed)
     for name, value in parts.state_dict().items():
@@ -391,31 +395,28 @@ def start(parts: nn.Module, seed: int) -> None:
             value.normal_().mul_((2 / size) ** 0.5)
 
 
-Batch = dict[str, Tensor]
-
-
 def _seed_and_batch(source: random.Random) -> tuple[int, Batch]:
     """The seed of a network, and as many photos as expressions, but not in the same order."""
-    _seed(source)
+    seed_torch(source)
     image_index = torch.tensor(source.choice([[1, 2, 0], [2, 0, 1], [1, 1, 0], [2, 0, 0]]))
-    lengths = torch.tensor(source.sample([1, 2, 3], k=3))
+    word_mask = padded_words(source, phrases=3)
     batch = {
-        "images": torch.randn(3, 3, SIDE, SIDE),
+        "images": torch.randn(3, 3, TINY_SIDE, TINY_SIDE),
         "image_index": image_index,
         "words": torch.randint(VOCABULARY, (3, 4)),
-        "word_mask": torch.arange(4) < lengths[:, None],
+        "word_mask": word_mask,
     }
     return source.randrange(10**6), batch
 
 
-def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Tensor:
+def run_answer(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Tensor:
     """What a forward pass makes of a batch.
 
     Raises:
         CheckFailed: of a single expression it makes something without an axis for the batch.
     """
     parts = _parts().eval()
-    start(parts, seed)
+    initialise(parts, seed)
     photo = batch["image_index"][:1]
     alone = {
         "images": batch["images"][photo],
@@ -435,10 +436,10 @@ def run(answer: Callable[[Parts, Batch], Tensor], seed: int, batch: Batch) -> Te
 
 def forward(parts: Parts, batch: Batch) -> Tensor:
     """Figure 2: a batch -> mask_logits (B, S, S)."""
-    return _finish(parts, *_fuse(parts, *_encode(parts, batch)), batch)
+    return _finish(parts, *_fuse(parts, *_encode_parts(parts, batch)), batch)
 
 
-def _encode(parts: Parts, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+def _encode_parts(parts: Parts, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
     """Three (B, C, H, W), L (B, T, C), the word mask."""
     levels = parts.backbone(batch["images"])
     visual = [
@@ -478,25 +479,25 @@ def _all_words_real(parts: Parts, batch: Batch) -> Tensor:
 
 
 def _with_words_before_sfm(parts: Parts, batch: Batch) -> Tensor:
-    visual, word_feats, word_mask = _encode(parts, batch)
+    visual, word_feats, word_mask = _encode_parts(parts, batch)
     visual, _ = _fuse(parts, visual, word_feats, word_mask)
     return _finish(parts, visual, [word_feats] * 3, batch)
 
 
 def _with_pixels_before_sfm(parts: Parts, batch: Batch) -> Tensor:
-    before, word_feats, word_mask = _encode(parts, batch)
+    before, word_feats, word_mask = _encode_parts(parts, batch)
     _, words = _fuse(parts, before, word_feats, word_mask)
     return _finish(parts, before, words, batch)
 
 
 def _without_sfm(parts: Parts, batch: Batch) -> Tensor:
-    visual, word_feats, _ = _encode(parts, batch)
+    visual, word_feats, _ = _encode_parts(parts, batch)
     return _finish(parts, visual, [word_feats] * 3, batch)
 
 
 def _sfm_twice(parts: Parts, batch: Batch) -> Tensor:
     """Word features that went through SFM with one level go into SFM with the next."""
-    visual, word_feats, word_mask = _encode(parts, batch)
+    visual, word_feats, word_mask = _encode_parts(parts, batch)
     fused, words = [], []
     for level in visual:
         (one,), (word_feats,) = _fuse(parts, [level], word_feats, word_mask)
@@ -506,20 +507,22 @@ def _sfm_twice(parts: Parts, batch: Batch) -> Tensor:
 
 
 def _upside_down(parts: Parts, batch: Batch) -> Tensor:
-    visual, words = _fuse(parts, *_encode(parts, batch))
+    visual, words = _fuse(parts, *_encode_parts(parts, batch))
     return _finish(parts, visual[::-1], words[::-1], batch)
 
 
 def _ended(**how: bool) -> Callable[[Parts, Batch], Tensor]:
-    return lambda parts, batch: _finish(parts, *_fuse(parts, *_encode(parts, batch)), batch, **how)
+    return lambda parts, batch: _finish(
+        parts, *_fuse(parts, *_encode_parts(parts, batch)), batch, **how
+    )
 
 
 def _not_enlarged(parts: Parts, batch: Batch) -> Tensor:
-    visual, words = _fuse(parts, *_encode(parts, batch))
+    visual, words = _fuse(parts, *_encode_parts(parts, batch))
     return parts.upsample(parts.aspp(parts.hcam(visual, words, batch["word_mask"]))).squeeze(1)
 
 
-add(
+add_exercise(
     LESSON,
     "the forward pass",
     Exercise(
@@ -560,6 +563,6 @@ add(
             ),
         },
         draw_grids,
-        ask=run,
+        ask=run_answer,
     ),
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from shnet_course.checks.core import CheckFailed, Exercise, add
+from shnet_course.checks.core import Batch, CheckFailed, Exercise, add_exercise, seed_torch
 
 LESSON = "06_training"
 POWER = 0.7  # section 4.2
@@ -34,7 +34,7 @@ def _place_in_a_run(source: random.Random) -> tuple[int, int, int, float]:
     return step, steps_per_epoch, epochs, source.uniform(0.5, 4)
 
 
-add(
+add_exercise(
     LESSON,
     "the poly schedule",
     Exercise(
@@ -78,8 +78,6 @@ add(
 
 # --- small networks -------------------------------------------------------------------------------
 
-Batch = dict[str, Tensor]
-
 
 class SmallNetwork(nn.Module):
     """A frozen `backbone` and a `head` that learns, both with BatchNorm: batch -> mask logits."""
@@ -106,7 +104,7 @@ def _batch(size: int) -> Batch:
 
 def network_and_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch]]:
     """Weights of a SmallNetwork whose backbone was trained elsewhere, and three batches."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     state = SmallNetwork().state_dict()
     state["backbone.1.running_mean"].normal_()
     state["backbone.1.running_var"].uniform_(0.5, 2.0)
@@ -137,7 +135,7 @@ class _CountingAdamW(AdamW):
 Step = Callable[[nn.Module, Batch, Optimizer, LRScheduler], float]
 
 
-def train_step(
+def reference_step(
     network: nn.Module, batch: Batch, optimizer: Optimizer, schedule: LRScheduler
 ) -> float:
     """Section 4.2, one step: the head learns, the backbone is fixed."""
@@ -182,7 +180,7 @@ def _steps_with(
     loss_of: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits,
     order: str = "zero loss backward step schedule",
 ) -> Step:
-    """`train_step` with something else in one place."""
+    """`reference_step` with something else in one place."""
 
     def step(
         network: nn.Module, batch: Batch, optimizer: Optimizer, schedule: LRScheduler
@@ -213,11 +211,11 @@ def _summed(mask_logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(mask_logits, target, reduction="sum")
 
 
-add(
+add_exercise(
     LESSON,
     "one training step",
     Exercise(
-        train_step,
+        reference_step,
         network_and_batches,
         {
             "the backbone's BatchNorm was in train mode: after train(), call its eval()": (
@@ -313,7 +311,7 @@ def _in_train_mode(network: nn.Module, *others: Any) -> None:
 
 def _micro_batches(source: random.Random) -> tuple[dict[str, Tensor], list[Batch], int]:
     """Weights, micro-batches for two or three steps, how many make a step."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     accumulate = source.choice([2, 3])
     batches = [_batch(2) for _ in range(accumulate * source.choice([2, 3]))]
     return SmallNetwork().state_dict(), batches, accumulate
@@ -346,7 +344,7 @@ def accumulate_with(
     }
 
 
-add(
+add_exercise(
     LESSON,
     "gradient accumulation",
     Exercise(
@@ -458,7 +456,7 @@ def load_run(run: SmallRun, saved: dict[str, Any]) -> None:
         torch.set_rng_state(saved["random"])
 
 
-def _cut(source: random.Random) -> tuple[int, int]:
+def _seed_and_cut(source: random.Random) -> tuple[int, int]:
     """A seed, and the steps before the lights go out: in the middle of an epoch, not the first."""
     return source.randrange(10**6), source.choice([4, 5])
 
@@ -540,12 +538,12 @@ def _seed_again(run: SmallRun, saved: dict[str, Any]) -> None:
     torch.manual_seed(0)
 
 
-add(
+add_exercise(
     LESSON,
     "stop and go on",
     Exercise(
         (save_run, load_run),
-        _cut,
+        _seed_and_cut,
         {
             "AdamW begins anew: its two running means are part of the run": (
                 _forgetting("optimizer")

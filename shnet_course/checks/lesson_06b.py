@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from shnet_course.checks.core import CheckFailed, Exercise, add
+from shnet_course.checks.core import CheckFailed, Exercise, add_exercise
 from shnet_course.checks.lesson_06 import Batch, CountingSGD, SmallNetwork, network_and_batches
 from shnet_course.measure.training import ASIDE
 
@@ -112,7 +112,7 @@ def _in_sixteen_bits(logits: Tensor, target: Tensor) -> Tensor:
 
 _NO_FLOAT = "your loss was computed from sixteen bits: mask_logits.float() comes first"
 
-add(
+add_exercise(
     LESSON,
     "a step in sixteen bits",
     Exercise(
@@ -284,7 +284,7 @@ def watch_training(train: Trainer, state: dict[str, Tensor], batches: list[Batch
     }
 
 
-add(
+add_exercise(
     LESSON,
     "find the waits",
     Exercise(
@@ -316,7 +316,7 @@ add(
 
 # --- a batch for a card ---------------------------------------------------------------------------
 
-GIB = 1024  # MiB
+MIB_PER_GIB = 1024  # MiB
 Peaks = dict[int, float]  # expressions -> MiB at the fullest moment of a step
 Setting = tuple[int, bool] | None  # accumulate, recompute
 
@@ -340,7 +340,7 @@ def _fit(
     recomputed: Peaks,
     line: Callable[[Peaks], tuple[float, float]] = line_through,
     aside: float = ASIDE,
-    unit: float = GIB,
+    unit: float = MIB_PER_GIB,
     shares: Callable[[int], Sequence[int]] = lambda batch: [
         n for n in range(1, batch // 2 + 1) if batch % n == 0
     ],
@@ -378,7 +378,7 @@ def _cases(source: random.Random) -> tuple[list[tuple[float, int, Peaks, Peaks]]
     cases: list[tuple[float, int, Peaks, Peaks]] = []
     while len(cases) < 24:
         card, batch = float(source.choice([8, 11, 16, 24])), source.choice([40, 48, 50, 60])
-        room = GIB * (card - ASIDE)
+        room = MIB_PER_GIB * (card - ASIDE)
         fixed = source.choice([source.uniform(300, 600), source.uniform(1500, 2000)])
         share = batch // source.choice([n for n in (1, 2, 3, 4, 5, 6, 8, 10) if batch % n == 0])
         full = source.choice([0.9 * room, 0.985 * room, room + 700, room + 1300, 1.3 * room])
@@ -412,7 +412,7 @@ def _fit_with(**other: Any) -> Callable[..., Setting]:
     return lambda *given: _fit(*given, **other)
 
 
-add(
+add_exercise(
     LESSON,
     "a batch for a card",
     Exercise(
@@ -549,7 +549,7 @@ def run_two(batches_of: Sampler, count: int, batch_size: int, seed: int) -> dict
     }
 
 
-add(
+add_exercise(
     LESSON,
     "the shares of two processes",
     Exercise(

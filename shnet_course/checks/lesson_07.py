@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from shnet_course.checks.core import Exercise, add
+from shnet_course.checks.core import Exercise, add_exercise
 
 LESSON = "07_evaluation"
 
@@ -72,7 +72,7 @@ def _padded_batches(source: random.Random) -> tuple[list[list[tuple[int, int, in
     return ([rows[0:2], rows[2:4], rows[4:6], [rows[6], rows[0]]],)
 
 
-add(
+add_exercise(
     LESSON,
     "intersection and union",
     Exercise(
@@ -97,7 +97,7 @@ add(
         },
     ),
 )
-add(
+add_exercise(
     LESSON,
     "overall IoU",
     Exercise(
@@ -114,7 +114,7 @@ add(
         },
     ),
 )
-add(
+add_exercise(
     LESSON,
     "mean IoU",
     Exercise(
@@ -133,7 +133,7 @@ add(
         },
     ),
 )
-add(
+add_exercise(
     LESSON,
     "precision@X",
     Exercise(
@@ -158,7 +158,7 @@ add(
         },
     ),
 )
-add(
+add_exercise(
     LESSON,
     "every expression once",
     Exercise(

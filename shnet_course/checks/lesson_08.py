@@ -10,7 +10,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor, nn
 
-from shnet_course.checks.core import Contest, Exercise, add
+from shnet_course.checks.core import Contest, Exercise, add_exercise, seed_torch
 from shnet_course.checks.finale import play
 from shnet_course.measure.ablations import estimate
 from shnet_lib.model.decoder import ASPP, UpsamplingConvolution
@@ -59,7 +59,7 @@ def _rows_with(
     return lambda row, shnet: replace(base or shnet, **{**TABLE_2, **changes}[row])
 
 
-add(
+add_exercise(
     LESSON,
     "a row of Table 2",
     Exercise(
@@ -159,7 +159,7 @@ def _levels_and_phrases(
     source: random.Random,
 ) -> tuple[int, list[Tensor], Tensor, Tensor, Tensor]:
     """A seed for the parts; levels of two photos; five phrases on them, with padding."""
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     levels = [torch.randn(2, n, size, size) for n, size in ((3, 12), (4, 6), (5, 3))]
     lengths = torch.tensor([1, 4, 2, 3, 2])
     word_mask = torch.arange(4) < lengths[:, None]
@@ -186,7 +186,7 @@ def _last_state(word_feats: Tensor, word_mask: Tensor) -> Tensor:
     return word_feats[torch.arange(len(word_feats)), word_mask.sum(1) - 1]
 
 
-add(
+add_exercise(
     LESSON,
     "the baseline from parts",
     Exercise(
@@ -229,8 +229,6 @@ add(
 
 # --- intervals ------------------------------------------------------------------------------------
 
-Interval = Callable[[Sequence[float]], tuple[float, float]]
-
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95 % interval."""
@@ -250,7 +248,7 @@ def _population_interval(values: Sequence[float]) -> tuple[float, float]:
     return mean(values), factor * deviation / sqrt(len(values))
 
 
-add(
+add_exercise(
     LESSON,
     "an interval over seeds",
     Exercise(
@@ -353,7 +351,7 @@ def _pairs_of_rows(source: random.Random) -> tuple[list[tuple[Runs, Runs]]]:
     )
 
 
-add(
+add_exercise(
     LESSON,
     "is the difference clear?",
     Exercise(
@@ -383,4 +381,4 @@ add(
 
 # --- the finale -----------------------------------------------------------------------------------
 
-add(LESSON, "the finale", Contest(play))
+add_exercise(LESSON, "the finale", Contest(play))

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shnet_course.checks.core import Exercise, add
-from shnet_course.pictures.checks import draw_maps
+from shnet_course.checks.core import Exercise, add_exercise, seed_torch
+from shnet_course.pictures.checks import compare_maps
 
 LESSON = "09_looking_inside"
 
@@ -20,7 +20,7 @@ def _attention(source: random.Random) -> tuple[Tensor, Tensor, int, int]:
 
     One phrase of the batch is a word long, so that each batch has padding.
     """
-    torch.manual_seed(source.randrange(10**6))
+    seed_torch(source)
     (height, width), words = source.choice([(2, 4), (3, 2), (4, 3)]), 3
     pixels = height * width
     lengths = torch.tensor([1, words])
@@ -85,12 +85,12 @@ def _down_the_columns(attention: Tensor, word_mask: Tensor, height: int, width: 
     return words_over_pixels(attention, word_mask, width, height).mT
 
 
-def _words_first(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
+def _words_before_pixels(attention: Tensor, word_mask: Tensor, height: int, width: int) -> Tensor:
     words = word_mask.shape[1]
     return _maps(attention.mean(1)[:, :words, words:], word_mask, height, width)
 
 
-add(
+add_exercise(
     LESSON,
     "where each word looks",
     Exercise(
@@ -115,12 +115,12 @@ add(
                 _softmax_again
             ),
             "your grid runs down the columns: pixels come row by row": _down_the_columns,
-            "you cut as if words came first: pixels come first, then words": _words_first,
+            "you cut as if words came first: pixels come first, then words": _words_before_pixels,
             "padded words have a map: set it to 0": (
                 lambda a, mask, h, w: words_over_pixels(a, torch.ones_like(mask), h, w)
             ),
         },
-        lambda target, found: draw_maps(
+        lambda target, found: compare_maps(
             target.flatten(2), found.flatten(2), "words", "pixels, row by row"
         ),
     ),
@@ -170,7 +170,7 @@ def _differences(lift: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callab
     return lambda looks, covers, partner: lift(looks, covers) - lift(looks, covers[partner])
 
 
-add(
+add_exercise(
     LESSON,
     "beyond a control",
     Exercise(
@@ -264,7 +264,7 @@ def rank_families(answers: list[tuple[str, float]], least: int) -> list[tuple[st
     return _ranked(answers, least)
 
 
-add(
+add_exercise(
     LESSON,
     "the failing family",
     Exercise(
@@ -390,7 +390,7 @@ def _by_target_alone(answer: np.ndarray, elements: np.ndarray, target: int) -> s
     return "another thing" if kind == "in between" else kind
 
 
-add(
+add_exercise(
     LESSON,
     "what kind of failure",
     Exercise(

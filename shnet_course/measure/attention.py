@@ -26,20 +26,20 @@ from shnet_lib.training.evaluate import evaluating, probability_at, to_device
 BLOCKS = ("pixel-pixel", "pixel-word", "word-pixel", "word-word")  # who asks, who is asked
 
 
-def _flat(rows: Iterable[Iterable[str]]) -> frozenset[str]:
+def _flattened(rows: Iterable[Iterable[str]]) -> frozenset[str]:
     return frozenset(word for row in rows for word in row)
 
 
-KINDS = {  # of the words of RefShapes; every other word is a "function" word
-    "shape": _flat(sentences.NOUNS.values()),
+WORD_KINDS = {  # of the words of RefShapes; every other word is a "function" word
+    "shape": _flattened(sentences.NOUNS.values()),
     "colour": frozenset(COLOURS),
-    "size": _flat(sentences.SIZES.values()) | {"biggest", "largest", "smallest"},
-    "pattern": _flat(sentences.PATTERNS.values()) | {"stripes", "dots"},
+    "size": _flattened(sentences.SIZE_TEXTS.values()) | {"biggest", "largest", "smallest"},
+    "pattern": _flattened(sentences.PATTERN_TEXTS.values()) | {"stripes", "dots"},
     "place": frozenset(
         "left right top bottom leftmost rightmost highest lowest upper lower above below over "
         "under second 2nd third 3rd".split()
     ),
-    "ground": _flat(sentences.GROUNDS.values()),
+    "ground": _flattened(sentences.GROUNDS.values()),
 }
 
 
@@ -123,7 +123,7 @@ def attend(
             due += 1
 
 
-def shrink(masks: np.ndarray, grid: int) -> np.ndarray:
+def shrink_to_grid(masks: np.ndarray, grid: int) -> np.ndarray:
     """How much of each cell each mask covers: (M, height, width) -> (M, grid, grid)."""
     planes = torch.from_numpy(np.ascontiguousarray(masks)).float()[None]
     return F.interpolate(planes, size=(grid, grid), mode="area")[0].numpy()
@@ -140,8 +140,8 @@ def lifts(maps: np.ndarray, covers: np.ndarray) -> np.ndarray:
 
 
 def kind_of_word(word: str) -> str:
-    """One of KINDS, or "function": the, on, not, thing, from ..."""
-    return next((kind for kind, words in KINDS.items() if word in words), "function")
+    """One of WORD_KINDS, or "function": the, on, not, thing, from ..."""
+    return next((kind for kind, words in WORD_KINDS.items() if word in words), "function")
 
 
 def rules_out(word: str, things: Sequence[Thing]) -> int | None:
@@ -158,9 +158,9 @@ def rules_out(word: str, things: Sequence[Thing]) -> int | None:
 _SAID = (  # attribute, its value, the other words for it
     *(("shape", shape, nouns) for shape, nouns in sentences.NOUNS.items()),
     *(("colour", colour, ()) for colour in COLOURS),
-    *(("size", size, words) for size, words in sentences.SIZES.items()),
-    *(("pattern", pattern, words) for pattern, words in sentences.PATTERNS.items()),
-    *(("pattern", pattern, words.split()) for pattern, words in sentences.WITH.items()),
+    *(("size", size, words) for size, words in sentences.SIZE_TEXTS.items()),
+    *(("pattern", pattern, words) for pattern, words in sentences.PATTERN_TEXTS.items()),
+    *(("pattern", pattern, words.split()) for pattern, words in sentences.WITH_PATTERN.items()),
 )
 
 

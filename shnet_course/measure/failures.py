@@ -12,7 +12,7 @@ from shnet_lib.data import Expression
 RIGHT, OTHER, FOUND = 0.7, 0.5, 0.3  # IoU of a right answer, with another element, and "found it"
 HALF = 0.5  # of an element, which an answer has to cover to count as being on it
 LEAST = 0.005  # of the picture: an answer smaller than this is none
-KINDS = ("right", "poor outline", "another thing", "several things", "nothing", "in between")
+ANSWER_KINDS = ("right", "poor outline", "another thing", "several things", "nothing", "in between")
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Answer:
 
     expression: Expression
     mask: np.ndarray  # (height, width) bool
-    kind: str  # one of KINDS
+    kind: str  # one of ANSWER_KINDS
     iou: float  # with the target
     target: int  # the element referred to
     closest: int  # the element that the mask fits best
 
 
-def judge(expression: Expression, mask: np.ndarray, graph: SceneGraph) -> Answer:
+def sort_answer(expression: Expression, mask: np.ndarray, graph: SceneGraph) -> Answer:
     """Sort one answer. The first that holds:
 
     nothing         it covers less than 0.5 % of the picture
@@ -66,4 +66,6 @@ def count_kinds(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
         families.setdefault(answer.expression.family, Counter())[answer.kind] += 1
     families = dict(sorted(families.items(), key=lambda row: -row[1]["right"] / row[1].total()))
     families["all"] = sum(families.values(), Counter())
-    return {family: {kind: found[kind] for kind in KINDS} for family, found in families.items()}
+    return {
+        family: {kind: found[kind] for kind in ANSWER_KINDS} for family, found in families.items()
+    }

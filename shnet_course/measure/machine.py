@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from shnet_course.measure.memory import MIB
 from shnet_course.measure.training import memory_of_step
 from shnet_course.paths import COURSE
 from shnet_course.tables import Table
@@ -23,7 +24,6 @@ from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.fit import fit
 from shnet_lib.training.limits import free_memory
 
-MIB = 2**20
 RECORDS = (COURSE / "docs/results/gpu.json", COURSE / "docs/performance.json")
 ROOM = 0.75  # of the free memory: convolutions borrow some, and freed pieces do not always fit
 FORWARD = 1 / 3  # of a step's time: the backward pass computes twice as much

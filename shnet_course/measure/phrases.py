@@ -16,8 +16,9 @@ from string import ascii_lowercase
 
 from shnet_course.paths import COURSE
 from shnet_lib.data.text import tokenize
+from shnet_lib.files import write_table
 
-REFERIT = COURSE / "docs" / "results" / "referit_phrases.csv"
+REFERIT_COUNTS = COURSE / "docs" / "results" / "referit_phrases.csv"
 # Words that say where in the picture something is. "On", "below" and the like say where it is in
 # relation to another thing, and are not counted.
 LOCATION_WORDS = frozenset(
@@ -112,14 +113,14 @@ def read_phrases(path: Path) -> list[str]:
 
 def write_counts(counts: PhraseCounts, path: Path) -> None:
     """As CSV: what is counted, of which length or word, how often."""
-    rows = [(name, "", getattr(counts, name)) for name in NUMBERS]
+    told = [(name, "", getattr(counts, name)) for name in NUMBERS]
     for name in TABLES:
-        rows += [(name, key, count) for key, count in getattr(counts, name).items()]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("counted", "of", "count"), *rows])
+        told += [(name, key, count) for key, count in getattr(counts, name).items()]
+    head = ("counted", "of", "count")
+    write_table(path, [dict(zip(head, row, strict=True)) for row in told])
 
 
-def read_counts(path: Path = REFERIT) -> PhraseCounts:
+def read_counts(path: Path = REFERIT_COUNTS) -> PhraseCounts:
     """What write_counts wrote; without a path the counts of ReferIt's training phrases."""
     numbers: dict[str, int] = {}
     tables: dict[str, Counter] = {name: Counter() for name in TABLES}
@@ -136,7 +137,7 @@ def read_counts(path: Path = REFERIT) -> PhraseCounts:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shnet_course.measure.phrases")
     parser.add_argument("--phrases", required=True, help="JSON of lists of phrases by region")
-    parser.add_argument("--out", default=REFERIT, type=Path, help="default %(default)s")
+    parser.add_argument("--out", default=REFERIT_COUNTS, type=Path, help="default %(default)s")
     asked = parser.parse_args()
     counts = count_phrases(read_phrases(asked.phrases))
     write_counts(counts, asked.out)

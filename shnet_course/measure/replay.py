@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
 
-from shnet_course.measure.attention import attend, shrink
+from shnet_course.measure.attention import attend, shrink_to_grid
 from shnet_course.measure.inside import affinities_inside
 from shnet_course.paths import COURSE
 from shnet_course.pictures.base import photo_of
 from shnet_lib.data import Expression, read_expressions
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.errors import ShnetError
+from shnet_lib.errors import ShnetError, report_error
 from shnet_lib.model.shnet import SHNet
 from shnet_lib.training.checkpoint import (
     TrainedSHNet,
@@ -45,17 +45,20 @@ DATA, DATASET = COURSE / "data" / "refshapes", "refshapes-unc"
 EVERY = 50  # steps between two evaluations
 VALIDATED = 300  # expressions of the validation split
 # Densely where most happens.
-STEPS = (0, 50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600,
-         1800, 2000, 2400, 2800, 3200, 3600, 4000)  # fmt: skip
+KEPT_STEPS = (
+    *range(0, 401, 50), *range(500, 1001, 100), *range(1200, 2001, 200), *range(2400, 4001, 400)
+)  # fmt: skip
 
 
-def run_config(steps: int = STEPS[-1]) -> TrainConfig:
+def run_config(steps: int = KEPT_STEPS[-1]) -> TrainConfig:
     """The settings of the run: the tables' own, evaluated more often."""
     return configure("tables", steps=steps, evaluate_every=EVERY)
 
 
-def train(config: TrainConfig, data: Mapping[str, Sequence[Expression]], run: Path) -> None:
-    """Train, and keep the weights of `STEPS` as `run/steps/NNNNNN.safetensors`.
+def train_and_keep(
+    config: TrainConfig, data: Mapping[str, Sequence[Expression]], run: Path
+) -> None:
+    """Train, and keep the weights of `KEPT_STEPS` as `run/steps/NNNNNN.safetensors`.
 
     A run that was interrupted goes on, and a finished one is left as it is.
 
@@ -67,13 +70,13 @@ def train(config: TrainConfig, data: Mapping[str, Sequence[Expression]], run: Pa
 
     def keep(history: list[dict[str, Any]]) -> None:
         step = history[-1]["step"]
-        if step in STEPS:
+        if step in KEPT_STEPS:
             weights = newest(run / "last") / "network.safetensors"
             shutil.copyfile(weights, kept / f"{step:06}.safetensors")
 
     started = has_progress(run)
     if not started:
-        network = start(config, words_of(data))
+        network = untrained(config, words_of(data))
         save_file(saved_weights(network, config), kept / "000000.safetensors")
     if not started or read_progress(run)["step"] < config.steps:
         fit(config, data, run, resume=started, on_evaluation=keep)
@@ -84,7 +87,7 @@ def words_of(data: Mapping[str, Sequence[Expression]]) -> Vocabulary:
     return Vocabulary.from_texts(expression.text for expression in data["train"])
 
 
-def start(config: TrainConfig, vocabulary: Vocabulary) -> SHNet:
+def untrained(config: TrainConfig, vocabulary: Vocabulary) -> SHNet:
     """The network before its first step, as `fit` makes it."""
     set_seed(config.seed)
     return SHNet(config.model, len(vocabulary))
@@ -94,10 +97,10 @@ def start(config: TrainConfig, vocabulary: Vocabulary) -> SHNet:
 
 RECORD = COURSE / "docs" / "results" / "replay.npz"
 SCENE = "refshapes_val_000019.png"  # of the validation split
-PHRASES = ("heart at the top", "grass")
-WORDS = ("heart", "grass")  # of each phrase the one whose attention is kept
+KEPT_PHRASES = ("heart at the top", "grass")
+KEPT_WORDS = ("heart", "grass")  # of each phrase the one whose attention is kept
 LEVEL, GATE = 4, (2, 4)  # whose attention; Lambda_24
-SIDE = 64  # pixels of a kept probability map
+MAP_SIDE = 64  # pixels of a kept probability map
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Replay:
     phrases: list[str]  # P of them
     words: list[str]  # of each phrase the one whose attention is kept
     targets: np.ndarray  # (P, height, width) bool
-    probability: np.ndarray  # (P, F, SIDE, SIDE) float32
+    probability: np.ndarray  # (P, F, MAP_SIDE, MAP_SIDE) float32
     attention: np.ndarray  # (P, F, H, W): what the word takes from each pixel, of 1 in all
     gate: np.ndarray  # (P, F, H, W), one channel
     channel: int
@@ -147,22 +150,22 @@ def write_replay(run: Path, expressions: Sequence[Expression], path: Path = RECO
     The gate's channel is the one that opens more in what is meant than elsewhere, at the last step.
 
     Args:
-        expressions: one for each of WORDS, of one scene.
+        expressions: one for each of KEPT_WORDS, of one scene.
     """
     config, vocabulary = read_settings(run)
-    network = start(config, vocabulary)
+    network = untrained(config, vocabulary)
     rows: dict[str, list] = {"steps": [], "probability": [], "attention": [], "gate": []}
     for file in sorted((run / "steps").glob("*.safetensors")):
         fill_network(network, read_weights(file), config, file)
         trained = TrainedSHNet(network.eval(), vocabulary, config, {})
-        probability, attention, gate = ask(trained, expressions)
+        probability, attention, gate = ask_all(trained, expressions)
         rows["steps"].append(int(file.stem))
         rows["probability"].append((255 * probability).round().astype(np.uint8))
         rows["attention"].append(attention.astype(np.float16))
         rows["gate"].append(gate)
     gates = np.stack(rows["gate"], axis=1)  # (P, F, C, H, W)
     targets = np.stack([expression.mask() for expression in expressions])
-    inside = shrink(targets, config.model.grid) > 0.5  # (P, H, W)
+    inside = shrink_to_grid(targets, config.model.grid) > 0.5  # (P, H, W)
     opens = [
         gate[:, own].mean(1) - gate[:, ~own].mean(1)
         for gate, own in zip(gates[:, -1], inside, strict=True)
@@ -174,30 +177,30 @@ def write_replay(run: Path, expressions: Sequence[Expression], path: Path = RECO
         steps=np.array(rows["steps"]),
         photo=photo_of(expressions[0]),
         phrases=np.array([expression.text for expression in expressions]),
-        words=np.array(WORDS),
+        words=np.array(KEPT_WORDS),
         targets=targets,
         probability=np.stack(rows["probability"], axis=1),
         attention=np.stack(rows["attention"], axis=1),
         gate=gates[:, :, channel].astype(np.float16),
         channel=channel,
-        curve=np.array([[row[name] for name in CURVE] for row in history], np.float32),
+        curve=np.array([[row[name] for name in REPLAYED_CURVE] for row in history], np.float32),
         length=config.steps,
     )
 
 
-CURVE = ("step", "loss", "val_overall_iou")
+REPLAYED_CURVE = ("step", "loss", "val_overall_iou")
 
 
-def ask(
+def ask_all(
     trained: TrainedSHNet, expressions: Sequence[Expression]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each phrase its probability (P, SIDE, SIDE), its word's attention (P, H, W), its gate.
+    """Of each phrase its probability, its word's attention and its gate.
 
-    The gate is whole, (P, C, H, W).
+    (P, MAP_SIDE, MAP_SIDE), (P, H, W), and the gate whole, (P, C, H, W).
     """
     probability, attention, gate = [], [], []
-    for look, word in zip(attend(trained, expressions), WORDS, strict=True):
-        probability.append(shrink(look.probability[None], SIDE)[0])
+    for look, word in zip(attend(trained, expressions), KEPT_WORDS, strict=True):
+        probability.append(shrink_to_grid(look.probability[None], MAP_SIDE)[0])
         over_pixels = look.words_over_pixels()[LEVEL - 2, -1]  # (T, H, W) of the last layer
         attention.append(over_pixels[look.words.index(word)])
         expression = look.expression
@@ -207,19 +210,19 @@ def ask(
 
 
 def choose(expressions: Sequence[Expression]) -> list[Expression]:
-    """Those that PHRASES name, in their order.
+    """Those that KEPT_PHRASES name, in their order.
 
     Raises:
         StopIteration: the data set has other phrases.
     """
     return [
         next(e for e in expressions if e.text == text and e.image_path.name == SCENE)
-        for text in PHRASES
+        for text in KEPT_PHRASES
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 with one line on stderr."""
+    """Returns the exit status: 0, or 2 where something is wrong; one line says what."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.measure.replay")
     parser.add_argument("--run", type=Path, required=True, help="the folder of the run")
     given = parser.parse_args(arguments)
@@ -228,11 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "train": read_expressions(DATA, DATASET, "train"),
             "val": read_expressions(DATA, DATASET, "val")[:VALIDATED],
         }
-        train(run_config(), data, given.run)
+        train_and_keep(run_config(), data, given.run)
         write_replay(given.run, choose(data["val"]))
     except ShnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report_error(error)
     return 0
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shnet_lib.model.shnet import GLOVE_SIZE, ModelConfig, SHNet
+from shnet_lib.model.shnet import ModelConfig, SHNet
 from shnet_lib.training.evaluate import evaluating
 
 Shape = tuple[int, ...]
+GLOVE_SIZE = 300  # numbers per word vector, section 4.2: GloVe 840B
+PAPER_WORDS = 10_000  # to count parameters with; a vocabulary's size depends on its data set
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,21 @@ def weightless(
             "word_mask": torch.empty(expressions, words, dtype=torch.bool),
         }
     return network, batch
+
+
+def count_parameters(config: ModelConfig, vocabulary_size: int) -> list[tuple[str, int, int]]:
+    """Of each part in the order of Figure 2, and together: its name, parameters trained and frozen.
+
+    Nothing is allocated and no weights are read.
+    """
+    with torch.device("meta"):
+        vectors = torch.empty(vocabulary_size, GLOVE_SIZE)
+        network = SHNet(replace(config, backbone_weights="random"), vocabulary_size, vectors)
+    rows = []
+    for name, part in network.named_children():
+        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
+        rows.append((name, trained, sum(p.numel() for p in part.parameters()) - trained))
+    return [*rows, ("together", sum(row[1] for row in rows), sum(row[2] for row in rows))]
 
 
 def count_flops(config: ModelConfig, words: int = 25) -> list[tuple[str, int]]:

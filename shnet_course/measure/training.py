@@ -23,7 +23,7 @@ GFLOP = {
     "library": 172,
     "library, 5 expressions per image": 150,
 }
-NOTHING: dict[str, Any] = {"sections": {}}  # a record of no measurement
+NO_RECORD: dict[str, Any] = {"sections": {}}  # a record of no measurement
 
 
 def measure_training(
@@ -107,7 +107,7 @@ def gpu_rates(record: Path) -> tuple[str, dict[str, float]]:
 
     From the record of `make bench-gpu` where there is one, otherwise arithmetic.
     """
-    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NOTHING
+    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NO_RECORD
     rows = [row for row in _rows(values, "step") if "expressions/s" in row]
     if not rows:
         rates = {name: 1000 * H100_TFLOP * REACHED / gflop for name, gflop in GFLOP.items()}
@@ -128,7 +128,7 @@ def memory_of_step(record: Path, performance: Path, grid: int) -> dict[bool, tup
     From the record of `make bench-gpu` where there is one, otherwise from the tensors that
     `make bench` counts in a step on 50 expressions.
     """
-    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NOTHING
+    values = json.loads(record.read_text(encoding="utf-8")) if record.exists() else NO_RECORD
     found = {
         row["recompute"]: (row["MiB without"], row["MiB per sample"])
         for row in _rows(values, "memory")

@@ -85,13 +85,15 @@ def settings_table(config: TrainConfig) -> Table:
         given = source not in NO_VALUE and not source.endswith("file")
         if given and own[name] != paper[name]:
             marked.add(len(rows))
-        rows.append((name, _text(own[name]), _text(paper[name]) if given else "", source))
+        rows.append(
+            (name, _value_text(own[name]), _value_text(paper[name]) if given else "", source)
+        )
     note = f"Preset {config.preset}, data set {config.dataset}; bold: not as at the paper's size."
     head = ("setting", "this run", "at the paper's size", "its source")
     return Table(head, rows, note, frozenset(marked))
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -101,7 +103,7 @@ def _text(value: Any) -> str:
 
 # --- the paper's numbers --------------------------------------------------------------------------
 
-NAMES = {"unc": "UNC", "unc+": "UNC+", "gref": "G-Ref", "referit": "Referit"}
+PRINTED_NAMES = {"unc": "UNC", "unc+": "UNC+", "gref": "G-Ref", "referit": "Referit"}
 # Table 3, ResNet-101 with ImageNet's weights on UNC: overall IoU in per cent.
 TABLE_3 = {
     320: {"val": 63.76, "testA": 67.05, "testB": 60.15},
@@ -113,25 +115,25 @@ PERCENTILES = (2.5, 97.5)
 def printed_iou(config: TrainConfig, split: str) -> tuple[float, str] | None:
     """The paper's overall IoU in per cent and its table; None where it prints none for this run."""
     model, size = config.model, config.model.image_size
-    if why_not(config):
+    if why_not_printed(config):
         return None
     if model.backbone == "resnet101":
         found = TABLE_3[size].get(split)
         return (found, "Table 3") if found else None
-    column = f"{NAMES[config.dataset]} {split}"
+    column = f"{PRINTED_NAMES[config.dataset]} {split}"
     if column not in TABLE_1_COLUMNS:
         return None
     return TABLE_1[f"SHNet {size}"][TABLE_1_COLUMNS.index(column)], "Table 1"
 
 
-def why_not(config: TrainConfig) -> str:
+def why_not_printed(config: TrainConfig) -> str:
     """Why the paper prints no number for this run; "" where it does."""
     model = config.model
-    if config.dataset not in NAMES:
+    if config.dataset not in PRINTED_NAMES:
         return f"the paper has no results on {config.dataset}"
     if model.image_size not in TABLE_3:
         return f"the paper has no results at {model.image_size} x {model.image_size}"
-    data_sets = {"resnet101": ("unc",), "deeplabv3plus": tuple(NAMES)}
+    data_sets = {"resnet101": ("unc",), "deeplabv3plus": tuple(PRINTED_NAMES)}
     known = config.dataset in data_sets.get(model.backbone, ())
     if not known or model.backbone_weights == "random":
         return (
@@ -142,14 +144,14 @@ def why_not(config: TrainConfig) -> str:
     alike = replace(PAPER, **{name: getattr(model, name) for name in free})
     if model != alike:
         own, its = config.by_name(), replace(config, model=alike).by_name()
-        changed = [f"{name}={_text(own[name])}" for name in own if own[name] != its[name]]
+        changed = [f"{name}={_value_text(own[name])}" for name in own if own[name] != its[name]]
         return f"this network is not the paper's ({', '.join(changed)})"
     return ""
 
 
 def published_photos(config: TrainConfig, split: str) -> int | None:
     """How many photos the published split has, where Table 1 has a column for it."""
-    column = f"{NAMES.get(config.dataset)} {split}"
+    column = f"{PRINTED_NAMES.get(config.dataset)} {split}"
     known = dict(zip(TABLE_1_COLUMNS, TABLE_1_PHOTOS, strict=True))
     return known.get(column)
 
@@ -174,7 +176,7 @@ def beside_the_paper(
 
     A number of the paper stands there only where data set, photos, size and backbone are the same.
     """
-    rows, notes = [], dict.fromkeys([why_not(config)] if why_not(config) else [])
+    rows, notes = [], dict.fromkeys([why_not_printed(config)] if why_not_printed(config) else [])
     for split, evaluation in evaluations.items():
         low, high = interval_of(evaluation)
         photos = len({row["image"] for row in evaluation.rows})

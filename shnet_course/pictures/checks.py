@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shnet_course.pictures.base import PREDICTED, TARGET
 
-BOTH = "#B0B0B0"  # pixels that are right
+RIGHT_PIXELS = "#B0B0B0"  # pixels that are right
 
 
 def draw_masks(target: np.ndarray, found: np.ndarray) -> tuple[Figure, str]:
@@ -20,7 +20,11 @@ def draw_masks(target: np.ndarray, found: np.ndarray) -> tuple[Figure, str]:
     wanted, yours, difference = figure.subplots(1, 3)
     _paint(wanted, {TARGET: target}, "wanted")
     _paint(yours, {PREDICTED: found}, "yours")
-    _paint(difference, {BOTH: target & found, TARGET: missing, PREDICTED: surplus}, "difference")
+    _paint(
+        difference,
+        {RIGHT_PIXELS: target & found, TARGET: missing, PREDICTED: surplus},
+        "difference",
+    )
     counts = f"{missing.sum()} pixels missing, {surplus.sum()} too many"
     difference.set_xlabel(f"blue: {missing.sum()} missing, orange: {surplus.sum()} too many")
     return figure, f"The wanted mask, yours, and their difference: {counts}."
@@ -40,7 +44,7 @@ def _paint(ax, masks: dict[str, np.ndarray], title: str) -> None:
     ax.set_title(title, fontsize=10)
 
 
-def draw_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[Figure, str]:
+def compare_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[Figure, str]:
     """Two matrices (R, C), or the pair of a batch (B, R, C) that differs most, on one scale."""
     target, found = target.detach().float(), found.detach().float()
     if target.dim() == 3:

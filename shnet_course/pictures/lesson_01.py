@@ -103,7 +103,7 @@ def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
 # ---------------------------------------------------------------- masks
 
 
-def draw_runs(mask: np.ndarray) -> Figure:
+def draw_run_lengths(mask: np.ndarray) -> Figure:
     """A small mask, bool, with the order in which COCO's run-lengths visit its pixels."""
     height, width = mask.shape
     figure = Figure(figsize=(0.7 * width + 1.2, 0.7 * height + 0.8), layout="constrained", dpi=100)

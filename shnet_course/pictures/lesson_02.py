@@ -114,7 +114,7 @@ def on_grid(masks: Tensor, grid: int) -> Tensor:
     return shares >= 0.5 - 1e-6
 
 
-def shrink(masks: Tensor, times: int) -> Tensor:
+def shrink_times(masks: Tensor, times: int) -> Tensor:
     """Masks `times` smaller in width and height, in the middle of an empty field of the old size.
 
     (M, S, S) bool -> (M, S, S) bool. A pixel is filled where half of what it stands for is.

@@ -1,6 +1,6 @@
 """Pictures of lesson 03: one sequence of pixels and words, its attention, positions and memory.
 
-Each figure's label says in words what it shows; of one token's attention, `describe_attention_of`.
+Each figure's label says in words what it shows, but for `draw_token_attention`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, cut_into_cells
 
-BLOCKS = {  # who asks and who is asked -> the colour of that block of the attention map
+BLOCK_COLOURS = {  # who asks and who is asked -> the colour of that block of the attention map
     "pixel-pixel": TARGET,
     "pixel-word": PALETTE[5],
     "word-pixel": PALETTE[2],
     "word-word": PALETTE[3],
 }
-PIXEL, WORD = TARGET, PALETTE[5]
+PIXEL, WORD_COLOUR = TARGET, PALETTE[5]
 
 
 def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
@@ -43,15 +43,15 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     ax = spaces["words"]
     ax.set(xlim=(-0.5, max(len(words), 3) - 0.5), ylim=(0, 2))
     for t, word in enumerate(words):
-        _box(ax, t, 1, word, WORD, half_width=0.46)
-    ax.set_title(f"{len(words)} words", fontsize=11, color=WORD)
+        _box(ax, t, 1, word, WORD_COLOUR, half_width=0.46)
+    ax.set_title(f"{len(words)} words", fontsize=11, color=WORD_COLOUR)
 
     ax = spaces["row"]
     count = grid * grid + len(words)
     for n, piece in enumerate(cut_into_cells(photo, grid)):
         ax.imshow(piece, extent=(n - 0.45, n + 0.45, -0.45, 0.45))
     for t, word in enumerate(words, start=grid * grid):
-        ax.add_patch(Rectangle((t - 0.45, -0.45), 0.9, 1.4, facecolor=WORD, alpha=0.2))
+        ax.add_patch(Rectangle((t - 0.45, -0.45), 0.9, 1.4, facecolor=WORD_COLOUR, alpha=0.2))
         ax.text(t, 0.25, word, ha="center", va="center", fontsize=9, rotation=90)
     for n in range(count):
         ax.text(n, -0.75, str(n), ha="center", va="center", fontsize=9)
@@ -66,7 +66,7 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]) -> Figure:
+def draw_attention_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]) -> Figure:
     """A small attention map (N, N) with its numbers and a frame around each of its four blocks.
 
     A row asks, a column is asked. The first `pixels` of the N tokens are pixels, the rest words;
@@ -94,7 +94,7 @@ def draw_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]) -> Figur
                 width - 0.12,
                 height - 0.12,
                 fill=False,
-                edgecolor=BLOCKS[name],
+                edgecolor=BLOCK_COLOURS[name],
                 linewidth=3,
                 label=name,
             )
@@ -228,7 +228,7 @@ def draw_token_attention(
     )
     scale.ax.tick_params(labelsize=9)
     bars = weights[pixels:]
-    right.barh(range(len(words)), 100 * bars, color=WORD)
+    right.barh(range(len(words)), 100 * bars, color=WORD_COLOUR)
     right.set_yticks(range(len(words)), words, fontsize=10)
     right.invert_yaxis()
     right.set_xlabel("weight in %", fontsize=10)
@@ -249,35 +249,19 @@ def draw_attention_of(
 
     `attention` is what inside.attention_inside gives; the heads are averaged.
     """
-    row = _row(attention, token, level, layer)
-    grid = round((len(row) - len(words)) ** 0.5)
-    return draw_token_attention(photo, row, grid, words, token)
-
-
-def describe_attention_of(
-    photo: np.ndarray,
-    attention: Sequence[Sequence[Tensor]],
-    words: Sequence[str],
-    token: int,
-    level: int,
-    layer: int,
-) -> str:
-    """The same in words, for those who cannot see it."""
-    row = _row(attention, token, level, layer)
+    row = attention[level - 2][layer - 1].mean(0)[token].cpu().numpy()  # heads averaged: (N,)
     pixels = len(row) - len(words)
     grid = round(pixels**0.5)
+    figure = draw_token_attention(photo, row, grid, words, token)
     y, x = divmod(int(row[:pixels].argmax()), grid)
     asks = f"pixel {divmod(token, grid)}" if token < pixels else f"word {words[token - pixels]}"
     to_words = zip(words, row[pixels:], strict=True)
     shares = ", ".join(f"{word} {share:.0%}" for word, share in to_words)
-    return (
+    figure.set_label(
         f"At level {level}, layer {layer}, the {asks} gives {row[:pixels].sum():.0%} of its "
         f"attention to the pixels, most to pixel ({y}, {x}). To the words: {shares}."
     )
-
-
-def _row(attention: Sequence[Sequence[Tensor]], token: int, level: int, layer: int) -> np.ndarray:
-    return attention[level - 2][layer - 1].mean(0)[token].cpu().numpy()  # heads averaged: (N,)
+    return figure
 
 
 def draw_positions(

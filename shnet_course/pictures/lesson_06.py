@@ -14,18 +14,18 @@ from matplotlib.ticker import MaxNLocator
 from shnet_course.measure.replay import Replay
 from shnet_course.pictures.base import AMOUNT, PALETTE, draw_mask, iou_of
 
-LABELS = {
+CURVE_LABELS = {
     "loss": "loss (BCE per pixel)",
     "iou": "overall IoU",
     "day_iou": "overall IoU, ordinary scenes",
 }
-MARKS = ("-", "--", ":", "-.")
+LINE_STYLES = ("-", "--", ":", "-.")
 # name: bits of the exponent and of the fraction; a sign and, unwritten, a leading 1 come with them
-FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
+FLOAT_FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
 
 
-def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) -> Figure:
-    """Runs against each other: one panel a measure, one line a run.
+def draw_training_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) -> Figure:
+    """Runs against each other: one panel per measure, one line per run.
 
     Args:
         runs: name -> rows with a "step" and some of the measures; a run without a measure is left
@@ -41,7 +41,7 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
         for number, (name, rows) in enumerate(runs.items()):
             points = [(row["step"], row[measure]) for row in rows if measure in row]
             if points:
-                style = MARKS[number % len(MARKS)]
+                style = LINE_STYLES[number % len(LINE_STYLES)]
                 colour = PALETTE[number % len(PALETTE)]
                 line = {"color": colour, "label": name, "linewidth": 2}
                 # In front of the axis and not cut there: an IoU that stays 0 is a line too.
@@ -49,7 +49,7 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
         if not ax.lines:
             raise ValueError(f"no run has {measure!r} in its rows")
         share = "iou" in measure
-        ax.set(xlabel="step", ylabel=LABELS.get(measure, measure))
+        ax.set(xlabel="step", ylabel=CURVE_LABELS.get(measure, measure))
         ax.set_ylim((0, 1.02) if share else (0, None))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
         ax.legend(fontsize=9)
@@ -68,7 +68,7 @@ def draw_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence[str]) ->
 # ---------------------------------------------------------------- learning rates
 
 
-def draw_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: float) -> Figure:
+def draw_learning_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: float) -> Figure:
     """The last loss of runs that differ in their learning rate; the dotted line knows nothing.
 
     Args:
@@ -83,7 +83,7 @@ def draw_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: float) -> 
     ax.plot(rates, last, "o-", color=PALETTE[0], linewidth=2, label="at the end")
     ax.plot(rates, highest, "s--", color=PALETTE[1], label="highest on the way")
     ax.axhline(know_nothing, color="0.4", linestyle=":", label="knowing nothing (the entropy)")
-    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel=LABELS["loss"])
+    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel=CURVE_LABELS["loss"])
     ax.legend(fontsize=9)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
@@ -99,7 +99,7 @@ def draw_formats() -> Figure:
     """The bits of three formats: what decides the range, and what decides the precision."""
     figure = Figure(figsize=(9.8, 2.1), layout="constrained", dpi=100)
     ax = figure.subplots()
-    for row, (name, (exponent, fraction)) in enumerate(FORMATS.items()):
+    for row, (name, (exponent, fraction)) in enumerate(FLOAT_FORMATS.items()):
         parts = ((1, "0.75", "sign"), (exponent, PALETTE[1], "exponent: range"),
                  (fraction, PALETTE[4], "fraction: precision"))  # fmt: skip
         bit = 0
@@ -114,10 +114,10 @@ def draw_formats() -> Figure:
             ax.text(middle, 0.33 - row, str(count), ha="center", va="center", fontsize=11,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
         ax.text(-0.4, 0.33 - row, name, ha="right", va="center", fontsize=11)
-    ax.set(xlim=(-5, 32.2), ylim=(1 - len(FORMATS) - 0.2, 1))
+    ax.set(xlim=(-5, 32.2), ylim=(1 - len(FLOAT_FORMATS) - 0.2, 1))
     ax.legend(fontsize=10, loc="lower right")
     ax.set_axis_off()
-    told = [f"{name}: 1 sign, {e} exponent, {f} fraction" for name, (e, f) in FORMATS.items()]
+    told = [f"{name}: 1 sign, {e} exponent, {f} fraction" for name, (e, f) in FLOAT_FORMATS.items()]
     figure.set_label(f"The bits of three formats. {'; '.join(told)}.")
     return figure
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from shnet_course.pictures.base import PALETTE
+from shnet_lib.training.limits import PREFETCH
 
-AHEAD = 2  # batches that each worker has ready: torch's prefetch_factor
 READ = "read"  # in a lane, the host's wait for a number
 
 
@@ -48,7 +48,7 @@ def feeding_steps(load: float, compute: float, workers: int, steps: int) -> list
     """Batches that are loaded (`load` ms each) and computed (`compute` ms each).
 
     Without workers one process does both in turns. Each worker loads every `workers`-th batch and
-    stops when `AHEAD` of its own wait.
+    stops when `PREFETCH` of its own wait.
     """
     lanes = [f"worker {number + 1}" for number in range(workers)] or ["main process"]
     spans: list[Span] = []
@@ -57,7 +57,7 @@ def feeding_steps(load: float, compute: float, workers: int, steps: int) -> list
     done = 0.0
     for index in range(steps):
         lane = lanes[index % len(lanes)]
-        waits_for = index - AHEAD * workers
+        waits_for = index - PREFETCH * workers
         room = begun[waits_for] if workers and waits_for >= 0 else 0.0
         start = max(free[lane], room) if workers else max(free[lane], done)
         free[lane] = start + load
@@ -198,7 +198,7 @@ def draw_steps(rows: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def draw_rates(title: str, rates: Mapping[str, float]) -> Figure:
+def draw_throughput(title: str, rates: Mapping[str, float]) -> Figure:
     """Expressions per second of a GPU by variant; the title says where they are from."""
     figure = Figure(figsize=(9.8, 0.36 * len(rates) + 1.2), layout="constrained", dpi=100)
     ax = figure.subplots()

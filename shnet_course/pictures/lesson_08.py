@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from matplotlib.figure import Figure
 
-from shnet_course.measure.ablations import PAPER, Estimate
+from shnet_course.measure.ablations import PRINTED_ROWS, Estimate
 from shnet_course.pictures.base import PREDICTED, TARGET
 
 
@@ -26,8 +26,8 @@ def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
             label="RefShapes: mean and 95 % interval" if place == 0 else None,
         )  # fmt: skip
         told.append(f"{row} {100 * ours.mean:+.1f}")
-        if row in PAPER:
-            papers = PAPER[row] - PAPER[to]
+        if row in PRINTED_ROWS:
+            papers = PRINTED_ROWS[row] - PRINTED_ROWS[to]
             ax.plot(
                 papers, place, "D", color=PREDICTED, markersize=7,
                 label="the paper on UNC: one run" if place == 0 else None,

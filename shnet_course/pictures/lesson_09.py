@@ -123,7 +123,7 @@ def draw_intervals(rows: Mapping[str, Interval], chance: float, label: str) -> F
     return figure
 
 
-def draw_blocks(masks: Mapping[str, np.ndarray], pixels: int) -> Figure:
+def draw_blocked_pairs(masks: Mapping[str, np.ndarray], pixels: int) -> Figure:
     """Who may look at whom, (N, N) bool per name: `pixels` pixels, then words; closed is dark."""
     figure = Figure(figsize=(10, 3.1), layout="constrained", dpi=100)
     for ax, (name, allowed) in zip(figure.subplots(1, len(masks)), masks.items(), strict=True):
@@ -213,7 +213,7 @@ def draw_kinds(table: Mapping[str, Mapping[str, int]]) -> Figure:
     return figure
 
 
-def draw_answers(answers: Sequence[Answer], columns: int = 3) -> Figure:
+def draw_judged(answers: Sequence[Answer], columns: int = 3) -> Figure:
     """What was marked (orange), what was meant (blue), the phrase and the kind of answer."""
     figure, axes = grid_of(len(answers), columns, cell=10 / columns)
     for ax, answer in zip(axes, answers, strict=True):

@@ -16,7 +16,7 @@ COURSE = Path(__file__).resolve().parents[2]
 NOT_NEEDED = ("jupyterlab", "shnet-course")  # there is a Jupyter already; the course itself
 
 
-def add(*what: str) -> None:
+def pip_install(*what: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *what], check=True)
 
 
@@ -25,7 +25,7 @@ def install() -> None:
     from packaging.requirements import Requirement
 
     there = {each.name.lower().replace("_", "-"): each.version for each in metadata.distributions()}
-    add("--no-deps", "--editable", str(COURSE))
+    pip_install("--no-deps", "--editable", str(COURSE))
     sys.path.insert(0, str(COURSE))  # a running Python does not see what was installed just now
     importlib.invalidate_caches()
     missing = []
@@ -39,7 +39,7 @@ def install() -> None:
     with TemporaryDirectory() as folder:
         kept = Path(folder) / "kept.txt"
         kept.write_text("".join(f"{name}=={version}\n" for name, version in there.items()))
-        add("--constraint", str(kept), *missing)
+        pip_install("--constraint", str(kept), *missing)
 
 
 if __name__ == "__main__":

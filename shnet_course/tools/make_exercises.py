@@ -24,16 +24,17 @@ import nbformat
 from nbformat import NotebookNode
 
 from shnet_course.tools.make_lessons import number_of, read_text
+from shnet_lib.errors import report_error
 
-BLOCK = re.compile(
+SOLUTION_BLOCK = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION: (?P<task>.+)\n(?P<code>(?:.*\n)*?) *### END SOLUTION$",
     flags=re.MULTILINE,
 )
-MARK = "### "  # no line of an exercise may keep one
+SOLUTION_MARK = "### "  # no line of an exercise may keep one
 FOLD = "<details>"
 SOLVED = f"{FOLD}<summary>Solution</summary>"
 SOLUTION = SOLVED + "\n\n```python\n{}\n```\n\n</details>"
-KEY = "shnet_exercise"  # in the notebook's metadata: the fingerprint of what was generated
+KEY = "shnet_exercise"  # in the notebook's metadata: the digest of what was generated
 # What nbgrader wants to know of an autograder test. A stub carries nothing: of a cell marked as a
 # solution nbgrader would keep neither the signature nor the docstring.
 NBGRADER = {
@@ -51,7 +52,7 @@ class ExerciseError(ValueError):
 
 
 def make_exercise(solution: Path, with_solutions: bool = True) -> NotebookNode:
-    """solutions/text/NN_name_sol.py -> the notebook of the exercise, with its fingerprint.
+    """solutions/text/NN_name_sol.py -> the notebook of the exercise, with its digest.
 
     Args:
         with_solutions: False leaves the last fold-outs away; every cell keeps its id.
@@ -79,25 +80,25 @@ def make_exercise(solution: Path, with_solutions: bool = True) -> NotebookNode:
         cells = [cell for cell in cells if not cell.source.startswith(SOLVED)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=dict(source.metadata))
     notebook.metadata.pop("jupytext", None)  # an exercise has no text beside it
-    notebook.metadata[KEY] = {"made": fingerprint(notebook), "from": solution.name}
+    notebook.metadata[KEY] = {"made": content_digest(notebook), "from": solution.name}
     return notebook
 
 
 def _stub(source: str, path: Path) -> tuple[str, list[str]]:
     """A cell's code with an error in the place of each solution, and the cell as solved."""
-    stub = BLOCK.sub(
+    stub = SOLUTION_BLOCK.sub(
         lambda found: f'{found["indent"]}raise NotImplementedError("your turn: {found["task"]}")',
         source,
     )
-    if MARK in stub:
-        line = next(line for line in stub.splitlines() if MARK in line)
+    if SOLUTION_MARK in stub:
+        line = next(line for line in stub.splitlines() if SOLUTION_MARK in line)
         raise ExerciseError(
             f"{path}: {line.strip()!r} is no whole solution: write `### BEGIN SOLUTION: the task` "
             "above it and `### END SOLUTION` below it"
         )
     if stub == source:
         return source, []
-    solved = BLOCK.sub(lambda found: found["code"].rstrip("\n"), source)
+    solved = SOLUTION_BLOCK.sub(lambda found: found["code"].rstrip("\n"), source)
     return stub, [solved]
 
 
@@ -110,7 +111,7 @@ def is_check(cell: NotebookNode) -> bool:
     return "check" in cell.metadata.get("tags", [])
 
 
-def fingerprint(notebook: NotebookNode) -> str:
+def content_digest(notebook: NotebookNode) -> str:
     """Of the cells' sources alone: running an exercise does not change it, writing in it does."""
     sources = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
@@ -122,7 +123,7 @@ def holds_work(path: Path) -> bool:
         return False
     try:
         notebook = nbformat.read(path, as_version=4)
-        return notebook.metadata[KEY]["made"] != fingerprint(notebook)
+        return notebook.metadata[KEY]["made"] != content_digest(notebook)
     except (KeyError, ValueError, nbformat.reader.NotJSONError):
         return True
 
@@ -176,7 +177,7 @@ def text_of(notebook: NotebookNode) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where an exercise could not be written."""
+    """Returns the exit status: 0, or 2 where an exercise could not be written."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.make_exercises")
     parser.add_argument("solutions", nargs="+", type=Path, help="solutions/text/NN_name_sol.py ...")
     parser.add_argument("--reset", action="store_true", help="put a learner's work aside first")
@@ -188,11 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             print(write_exercise(solution, given.reset, given.out, not given.without_solutions))
         except FileNotFoundError:
-            print(f"error: there is no solution {solution}", file=sys.stderr)
-            status = 1
+            status = report_error(f"there is no solution {solution}")
         except ExerciseError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 1
+            status = report_error(error)
     return status
 
 

@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from shnet_course import progress
+from shnet_course.tools.kernels import FreshKernel
+from shnet_lib.errors import report_error
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 1800  # seconds per cell
@@ -52,14 +53,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     Raises:
         CellExecutionError: a cell failed; the message is its traceback.
     """
-    client = NotebookClient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        record_timing=False,
-        store_widget_state=False,
-        resources={"metadata": {"path": str(folder)}},
-    )
+    client = FreshKernel(notebook, folder, timeout=TIMEOUT, store_widget_state=False)
     with TemporaryDirectory() as away:
         client.execute(env=os.environ | {progress.VARIABLE: str(Path(away) / "progress.json")})
     return keep_what_is_read(notebook)
@@ -108,7 +102,7 @@ def make(text: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where a cell failed (its traceback is printed)."""
+    """Returns the exit status: 0, or 2 where a cell failed (its traceback is printed)."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.make_lessons")
     parser.add_argument("texts", nargs="+", type=Path, help="notebooks/text/NN_name.py ...")
     for text in parser.parse_args(arguments).texts:
@@ -116,11 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             print(f"{make(text)} {time.monotonic() - began:.0f} s")
         except FileNotFoundError:
-            print(f"error: there is no lesson {text}", file=sys.stderr)
-            return 1
+            return report_error(f"there is no lesson {text}")
         except CellExecutionError as error:
-            print(f"error: {text}: {error}", file=sys.stderr)
-            return 1
+            return report_error(f"{text}: {error}")
     return 0
 
 

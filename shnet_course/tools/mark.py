@@ -20,16 +20,17 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from shnet_course import progress
 from shnet_course.paths import COURSE
+from shnet_course.tools.kernels import FreshKernel
 from shnet_course.tools.make_exercises import KEY, is_check, make_exercise
+from shnet_lib.errors import report_error
 
-SECONDS = 120  # a cell may take; the first one imports torch
-FRESH = "from shnet_course.checks import check\n\n"  # whatever a learner calls `check`
+CELL_SECONDS = 120  # a cell may take; the first one imports torch
+IMPORT_CHECK = "from shnet_course.checks import check\n\n"  # whatever a learner calls `check`
 NAME = re.compile(r'check\("([^"]+)"')
 # What a file that is no notebook, or a damaged one, may raise.
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError)
@@ -83,18 +84,18 @@ def with_its_own_checks(
     for number, cell in enumerate(cells):
         if any(cell is original for original in exercise.cells):
             names[number] = NAME.search(cell.source)[1]
-            cell.source = FRESH + cell.source
+            cell.source = IMPORT_CHECK + cell.source
     return nbformat.v4.new_notebook(cells=cells), names
 
 
-class _Quiet(NotebookClient):
+class _Quiet(FreshKernel):
     """Keeps no outputs: a loop that prints would fill this process's memory."""
 
     def output(self, *given) -> None:
         """Called for each output of a cell."""
 
 
-def run(notebook: NotebookNode, seconds: int = SECONDS) -> dict[int, str]:
+def run_cells(notebook: NotebookNode, seconds: int = CELL_SECONDS) -> dict[int, str]:
     """Run all code cells on a fresh kernel in a folder that is thrown away.
 
     Returns:
@@ -114,13 +115,12 @@ def run(notebook: NotebookNode, seconds: int = SECONDS) -> dict[int, str]:
         (Path(away) / "data").symlink_to(COURSE / "data")  # as beside the exercises
         client = _Quiet(
             notebook,
+            folder,
             timeout=seconds,
             interrupt_on_timeout=True,
             error_on_timeout={"ename": "TimeLimit", "evalue": f"it took over {seconds} seconds"},
             allow_errors=True,
-            kernel_name="python3",
             on_cell_executed=keep,
-            resources={"metadata": {"path": str(folder)}},
         )
         own = {progress.VARIABLE: str(Path(away) / "progress.json")}
         try:
@@ -130,7 +130,7 @@ def run(notebook: NotebookNode, seconds: int = SECONDS) -> dict[int, str]:
     return told
 
 
-def mark(path: Path, student: str, seconds: int = SECONDS) -> Iterator[Mark]:
+def mark(path: Path, student: str, seconds: int = CELL_SECONDS) -> Iterator[Mark]:
     """A row for each check of a handed-in notebook, or one that says why it cannot be marked."""
     try:
         handed_in = nbformat.read(path, as_version=4)
@@ -139,7 +139,7 @@ def mark(path: Path, student: str, seconds: int = SECONDS) -> Iterator[Mark]:
     except BROKEN as error:
         yield Mark(student, path.name, "", "no", f"not marked: {_line(error)}")
         return
-    told = run(notebook, seconds)
+    told = run_cells(notebook, seconds)
     for number, name in names.items():
         error = told.get(number, "DeadKernel: the kernel died before this check")
         yield Mark(student, path.name, name, "no" if error else "yes", _line(error))
@@ -150,7 +150,7 @@ def _line(error: object) -> str:
     return next(iter(str(error).splitlines()), "")[:200]
 
 
-def mark_folder(folder: Path, seconds: int = SECONDS) -> Iterator[Mark]:
+def mark_folder(folder: Path, seconds: int = CELL_SECONDS) -> Iterator[Mark]:
     """The marks of all notebooks in a folder of students' folders, in the order of their names."""
     for path in sorted(folder.rglob("*.ipynb")):
         inside = path.relative_to(folder)
@@ -158,7 +158,7 @@ def mark_folder(folder: Path, seconds: int = SECONDS) -> Iterator[Mark]:
             yield from mark(path, str(inside.parent), seconds)
 
 
-def write_table(marks: Iterable[Mark], file: TextIO) -> int:
+def write_marks(marks: Iterable[Mark], file: TextIO) -> int:
     """Write rows as they come, as CSV with a head; returns how many were written."""
     table = csv.writer(file, lineterminator="\n")
     table.writerow(field.name for field in fields(Mark))
@@ -171,15 +171,14 @@ def write_table(marks: Iterable[Mark], file: TextIO) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where there was nothing to mark."""
+    """Returns the exit status: 0, or 2 where there was nothing to mark."""
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.mark")
     parser.add_argument("folder", type=Path, help="in it a folder per student, with notebooks")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="that a cell may take")
+    parser.add_argument("--seconds", type=int, default=CELL_SECONDS, help="that a cell may take")
     given = parser.parse_args(arguments)
     began = time.monotonic()
-    if not write_table(mark_folder(given.folder, given.seconds), sys.stdout):
-        print(f"error: no notebooks in {given.folder}", file=sys.stderr)
-        return 1
+    if not write_marks(mark_folder(given.folder, given.seconds), sys.stdout):
+        return report_error(f"no notebooks in {given.folder}")
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return 0
 

@@ -26,7 +26,7 @@ from refgen.refshapes.scene import COLOURS, PATTERNS
 from shnet_lib.data.coco import rasterize
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from shnet_lib.data.errors import DataError, read_json
-from shnet_lib.errors import ShnetError
+from shnet_lib.errors import ShnetError, report_error
 from shnet_lib.model.backbone import ShapesBackbone
 from shnet_lib.training.evaluate import evaluating
 
@@ -157,8 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         accuracy = pretrain(**given)
     except ShnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(json.dumps({"val pixel accuracy": accuracy, "torch": torch.__version__}))
     return 0
 

@@ -16,8 +16,8 @@ from IPython.display import publish_display_data
 from tqdm import auto, std
 
 MESSAGE = "application/x-shnet-progress+json"
-SECONDS = 5.0  # between two lines, where a line cannot be rewritten
-LABELS = {"iou": "IoU", "samples_per_second": "samples/s"}
+LINE_SECONDS = 5.0  # between two lines, where a line cannot be rewritten
+FIGURE_LABELS = {"iou": "IoU", "samples_per_second": "samples/s"}
 CLEAR = "\r\x1b[2K"  # to the line's begin, and empty it
 
 
@@ -53,13 +53,13 @@ def send_bars() -> None:
     auto.tqdm = SentBar
 
 
-def describe(bar: Mapping[str, Any]) -> str:
+def bar_text(bar: Mapping[str, Any]) -> str:
     """A bar's state in words, the most important ones first."""
     n, total = bar["n"], bar["total"]
     parts = [f"{bar['title']} {n}/{total} ({n / total:.0%})" if total else f"{bar['title']} {n}"]
     for name, value in bar["figures"].items():
         figure = f"{value:.{3 if value < 10 else 1}f}"
-        label = LABELS.get(name, name)
+        label = FIGURE_LABELS.get(name, name)
         parts.append(f"{figure} {label}" if "/" in label else f"{label} {figure}")
     done = n - bar["initial"]
     if total and 0 < done and n < total:
@@ -81,22 +81,22 @@ class ProgressLine:
         self.living = file.isatty() and os.environ.get("TERM") != "dumb"
         self.clock = clock
         self.line = ""  # what stands in the terminal's last line
-        self.written = -SECONDS  # when the last line about a bar was
+        self.written = -LINE_SECONDS  # when the last line about a bar was
         self.running: set[str] = set()  # the bars' titles
 
     def show(self, bar: Mapping[str, Any]) -> None:
         """A bar's new state, as `SentBar` sends it."""
         (self.running.add if bar["state"] == "running" else self.running.discard)(bar["title"])
         if self.living:
-            self.line = "" if bar["state"] == "gone" else describe(bar)
+            self.line = "" if bar["state"] == "gone" else bar_text(bar)
             self._draw()
             if bar["state"] == "done":
                 self.finish()
         elif bar["state"] == "done" or (
-            bar["state"] == "running" and self.clock() - self.written >= SECONDS
+            bar["state"] == "running" and self.clock() - self.written >= LINE_SECONDS
         ):
             self.written = self.clock()
-            print(describe(bar), file=self.file, flush=True)
+            print(bar_text(bar), file=self.file, flush=True)
 
     def say(self, text: str) -> None:
         """Whole lines that stay, above the living one."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from shnet_lib.data.glove import read_glove
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.errors import ShnetError
+from shnet_lib.errors import ShnetError, report_error
 from shnet_lib.training.checkpoint import TrainedSHNet, load_shnet, save_model
 from shnet_lib.training.prepare import SHIPPED_VECTORS
 
@@ -27,6 +27,7 @@ ALIKE = 0.6  # cosine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where something is wrong; one line says what."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("network", type=Path, help="folder of the trained network")
     parser.add_argument("--word", required=True, help="a word that it knows")
@@ -39,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = words_like(given.word, trained.vocabulary.words, shipped_vectors())
         save_model(given.out, *read_as(trained, words, given.word), trained.card)
     except (ShnetError, FileExistsError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        return report_error(error)
     print(f"{len(words)} words are read as {given.word!r}: {', '.join(words)}")
     return 0
 

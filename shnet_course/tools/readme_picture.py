@@ -10,7 +10,7 @@ from shnet_course.pictures.base import draw_predictions
 from shnet_lib import load_shnet, predict
 from shnet_lib.data import Expression, read_expressions
 
-TARGET = COURSE / "docs" / "phrases.png"
+README_PICTURE = COURSE / "docs" / "phrases.png"
 
 
 def one_of_each_family(expressions: list[Expression]) -> list[Expression]:
@@ -24,7 +24,7 @@ def one_of_each_family(expressions: list[Expression]) -> list[Expression]:
     return list(chosen.values())
 
 
-def main(target: Path = TARGET) -> None:
+def main(target: Path = README_PICTURE) -> None:
     """Write the picture. The phrases are not chosen by how well they are answered."""
     shnet = load_shnet(COURSE / "data" / "weights" / "shnet_refshapes")
     asked = one_of_each_family(read_expressions(COURSE / "data/refshapes", "refshapes-unc", "val"))

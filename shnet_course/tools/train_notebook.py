@@ -18,49 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.client import KernelClient
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from shnet_course.paths import COURSE
+from shnet_course.tools.kernels import FreshKernel
 from shnet_course.tools.progress_line import MESSAGE, ProgressLine
+from shnet_lib.command import INTERRUPTED
 
 NOTEBOOK = COURSE / "notebooks" / "10_train_unc.ipynb"
 PATH_SETTINGS = ("glove", "model.backbone_weights", "start_from", "cache_images")
-WRONG, INTERRUPTED = 2, 130  # exit statuses, as of shnet train
-PATIENCE = 10  # seconds that an interrupted cell has to end
+WRONG = 2  # exit status, as of shnet train
+INTERRUPT_SECONDS = 10  # seconds that an interrupted cell has to end
 
 
 class Refused(ValueError):
     """What was typed cannot be done; the text is one line."""
 
 
-class ThisPython(AsyncKernelManager):
-    """A kernel of the Python that runs this, whatever kernels JUPYTER_PATH names."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
-
-
-class Client(NotebookClient):
+class Client(FreshKernel):
     """Runs a notebook: its headings, what it prints and its progress go to a `ProgressLine`."""
 
     def __init__(self, notebook: NotebookNode, line: ProgressLine) -> None:
-        super().__init__(
-            notebook,
-            timeout=None,
-            record_timing=False,
-            # Messages are encrypted: on a shared machine others could read them, or send some.
-            km=ThisPython(transport_encryption="auto"),
-            on_cell_start=self.tell_heading,
-            resources={"metadata": {"path": str(NOTEBOOK.parent)}},
-        )
-        self.owns_km = True  # it is ended with the notebook
+        super().__init__(notebook, NOTEBOOK.parent, timeout=None, on_cell_start=self.tell_heading)
         self.line = line
         self.unfinished = ""  # printed, without its line's end
         self.stops = 0  # how often Ctrl-C was pressed
@@ -111,7 +92,7 @@ class Client(NotebookClient):
                 self.km.interrupt_kernel() if first else self.km.shutdown_kernel(now=True)
             )
             if first:
-                asyncio.get_running_loop().call_later(PATIENCE, self.stop)
+                asyncio.get_running_loop().call_later(INTERRUPT_SECONDS, self.stop)
 
 
 def with_parameters(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
@@ -170,7 +151,7 @@ def open_run(run: Path, resume: bool) -> None:
         raise Refused(f"{run} cannot be a run's folder: {error}") from None
 
 
-def train(client: Client, run: Path) -> int:
+def run_notebook(client: Client, run: Path) -> int:
     """Run the notebook, keep it, say what came of it; returns the exit status."""
     kept, result = run / NOTEBOOK.name, run / "metrics.json"
     was_finished = result.exists()
@@ -187,11 +168,11 @@ def train(client: Client, run: Path) -> int:
     if status == 0:
         client.line.say(json.dumps(json.loads(result.read_text())))
     else:
-        client.line.say(way_on(failed, run) if client.stops else explain(failed))
+        client.line.say(resume_advice(failed, run) if client.stops else explain(failed))
     return status
 
 
-def way_on(error: BaseException | None, run: Path) -> str:
+def resume_advice(error: BaseException | None, run: Path) -> str:
     """How an interrupted run goes on: training says it itself, elsewhere it is asked for here."""
     if isinstance(error, CellExecutionError) and error.ename == "Interrupted":
         return error.evalue
@@ -241,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     line.say(f"After an interruption: the same command with RUN={run} RESUME=1")
     notebook = with_parameters(nbformat.read(NOTEBOOK, as_version=4), parameters)
-    return train(Client(notebook, line), run)
+    return run_notebook(Client(notebook, line), run)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from scipy.sparse.linalg import svds
 
 from shnet_course.measure.phrases import read_phrases
 from shnet_lib.data.text import tokenize
+from shnet_lib.training.prepare import SHIPPED_VECTORS
 
-SHIPPED = Path(__file__).parents[2] / "data" / "vectors" / "referit-50.txt"
 SIZE = 50
 MIN_COUNT = 2  # a word that was said once shows nothing of its company
 SMOOTHING = 0.75  # of how often contexts are, so that rare ones do not look important
-SPREAD = 0.4  # root mean square of the numbers of a word, about that of GloVe's
+VECTOR_SPREAD = 0.4  # root mean square of the numbers of a word, about that of GloVe's
 
 
 def co_occurrences(sentences: Iterable[list[str]], words: Sequence[str]) -> csr_matrix:
@@ -67,13 +67,13 @@ def word_vectors(phrases: Iterable[str], size: int = SIZE) -> tuple[list[str], n
     vectors *= np.sign(vectors[abs(vectors).argmax(axis=0), np.arange(size)])
     spread = np.sqrt((vectors**2).mean(axis=1))
     told = np.flatnonzero(spread > 1e-6)  # the others always stand alone
-    return [words[i] for i in told], vectors[told] * SPREAD / spread[told, None]
+    return [words[i] for i in told], vectors[told] * VECTOR_SPREAD / spread[told, None]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shnet_course.tools.word_vectors")
     parser.add_argument("--phrases", required=True, help="JSON of lists of phrases by region")
-    parser.add_argument("--out", default=SHIPPED, type=Path, help="default %(default)s")
+    parser.add_argument("--out", default=SHIPPED_VECTORS, type=Path, help="default %(default)s")
     asked = parser.parse_args()
     phrases = read_phrases(asked.phrases)
     words, vectors = word_vectors(phrases)

@@ -1,7 +1,5 @@
 """What is on disk -> expressions -> batches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shnet_lib.data import refer, referit
@@ -30,7 +28,7 @@ def splits_of(dataset: str, data: Path | None = None) -> tuple[str, ...]:
     if dataset == "own":
         return refer.own_splits(data) if data else ()
     if dataset == "referit":
-        return referit.SPLITS
+        return referit.REFERIT_SPLITS
     if dataset not in refer.DATASETS:
         known = ", ".join([*refer.DATASETS, "referit", "own"])
         raise DataError(f"There is no data set {dataset!r}. Ask for one of {known}.")

@@ -1,7 +1,5 @@
 """COCO's instances.json: photos, annotations and categories by id, and the masks they describe."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any

@@ -85,7 +85,7 @@ class ReferringDataset(Dataset):
         if long := sum(count > max_words for count in counts):
             warnings.warn(
                 f"{long} of {len(texts)} expressions are longer than {max_words} words (the "
-                f"longest has {max(counts)}); the words behind are not read",
+                f"longest has {max(counts)}) and are truncated",
                 stacklevel=2,
             )
 
@@ -173,7 +173,7 @@ def collate(items: list[dict]) -> dict:
 
 def _in_one_piece(masks: list[Tensor]) -> list[Tensor]:
     """The same masks as views of one tensor: a loader worker hands over one file descriptor, not
-    one a mask, of which a process has 1024 as a rule."""
+    one per mask, of which a process has 1024 as a rule."""
     together = torch.cat([mask.flatten() for mask in masks])
     parts = together.split([mask.numel() for mask in masks])
     return [part.view(mask.shape) for part, mask in zip(parts, masks, strict=True)]

@@ -3,8 +3,6 @@
 A message names the file (with its full path), the record in it, and what to do about it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import reprlib

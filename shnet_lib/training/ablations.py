@@ -35,7 +35,8 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 SEEDS = (0, 1, 2)
 METRICS = ("overall_iou", "mean_iou", "precision@0.5")
-CURVE = ("step", "loss", "val_overall_iou", "val_mean_iou", "seconds")  # columns of a history
+# Columns of a history.
+CURVE_COLUMNS = ("step", "loss", "val_overall_iou", "val_mean_iou", "seconds")
 
 Lines = list[dict[str, Any]]
 
@@ -97,9 +98,9 @@ def holds(path: Path, key: Mapping[str, str]) -> bool:
     return any(key.items() <= line.items() for line in read_lines(path))
 
 
-def keep(out: Path, key: Mapping[str, str], config: TrainConfig, result: RunResult) -> None:
+def keep_run(out: Path, key: Mapping[str, str], config: TrainConfig, result: RunResult) -> None:
     """Put a run into the three tables; into that which says that the run is done, last."""
-    curve = [{name: row[name] for name in CURVE} for row in result.fit.history]
+    curve = [{name: row[name] for name in CURVE_COLUMNS} for row in result.fit.history]
     with FileLock(f"{out}.lock"):
         for path, lines in (
             (out.with_name(f"{out.stem}_families.csv"), family_lines(result.evaluations)),
@@ -127,6 +128,6 @@ def train_rows(
             continue
         name = f"{row}-{config.steps}-{config.seed}".replace(" ", "_").replace("/", "_")
         result = run(config, data, runs / name, resume=has_progress(runs / name))
-        keep(out, key, config, result)
+        keep_run(out, key, config, result)
         val = result.report[config.val_split]["overall_iou"]
         print(f"{row}, seed {config.seed}: {val:.3f}", flush=True)

@@ -1,4 +1,4 @@
-"""What of an image never changes, made once instead of once an epoch.
+"""What never changes of an image, computed once and not once per epoch.
 
 `cache_levels` keeps frozen features in memory. The backbone is frozen (section 4.2), so that its
 three levels of an image never change. Keeping them saves the decoding and the backbone: much on a
@@ -19,12 +19,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ReferringDataset, ResizeTogether
 from shnet_lib.files import whole_file
 from shnet_lib.training.config import ConfigError
-from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, read
+from shnet_lib.training.limits import OutOfMemory, free_memory, make_loader, show_reading
 
 
 class Photos(Dataset):
@@ -63,21 +62,19 @@ def cache_levels(
     loader = make_loader(Photos(dataset), workers, batch_size=batch_size)
     levels: list[Tensor] = []
     row = 0
-    for images in tqdm(
-        read(loader), total=len(loader), desc="features of every image", leave=False
-    ):
+    for images in show_reading(loader, "features of every image"):
         made = [level.half().cpu() for level in backbone(images.to(device))]
         if not all(torch.isfinite(level).all() for level in made):
             raise ConfigError("a feature is beyond float16's range: set cache_features=False")
         if not levels:
-            levels = _room_for(made, len(loader.dataset), free_memory())
+            levels = _allocate(made, len(loader.dataset), free_memory())
         for level, part in zip(levels, made, strict=True):
             level[row : row + len(part)] = part
         row += len(images)
     return levels
 
 
-def _room_for(made: list[Tensor], images: int, free: int) -> list[Tensor]:
+def _allocate(made: list[Tensor], images: int, free: int) -> list[Tensor]:
     """Empty tensors for all images, shaped after the features of the first few."""
     needed = sum(level[0].nbytes for level in made) * images
     if needed > free:
@@ -137,5 +134,5 @@ def _write_photos(dataset: ReferringDataset, path: Path, workers: int) -> None:
     loader = make_loader(photos, workers, batch_size=16)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in tqdm(read(loader), total=len(loader), desc="resized photos", leave=False):
+        for batch in show_reading(loader, "resized photos"):
             file.write(batch.numpy().tobytes())

@@ -14,7 +14,6 @@ with a fingerprint which backbone belongs to it; only a small one that was train
 anew and a random one, which exist nowhere else, travel inside.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +27,12 @@ from torch import Tensor
 
 from shnet_lib.data import DataError, Expression
 from shnet_lib.data.dataset import ReferringDataset
-from shnet_lib.data.errors import require_fields
+from shnet_lib.data.errors import read_json, require_fields
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import whole_folder, write_json
-from shnet_lib.model.backbone import fingerprint, load_state
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import fingerprint, load_state
 from shnet_lib.training.config import ConfigError, TrainConfig
 
 EMBEDDING = "word_encoder.embedding.weight"
@@ -102,8 +101,8 @@ def load_shnet(
     """
     folder = network_folder(folder)
     config, vocabulary = read_settings(folder)
-    backbone = read_json(folder / "backbone.json", BACKBONE_FIELDS)
-    card = read_json(folder / "card.json", {})
+    backbone = read_saved_json(folder / "backbone.json", BACKBONE_FIELDS)
+    card = read_saved_json(folder / "card.json", {})
     state = read_weights(folder / "model.safetensors")
 
     here = backbone_weights or backbone["weights"]
@@ -134,10 +133,10 @@ def read_settings(folder: Path) -> tuple[TrainConfig, Vocabulary]:
         CheckpointError: a file is missing or damaged.
     """
     try:
-        config = TrainConfig.from_dict(read_json(folder / "config.json", {"model": dict}))
+        config = TrainConfig.from_dict(read_saved_json(folder / "config.json", {"model": dict}))
     except ConfigError as error:
         raise CheckpointError(f"{(folder / 'config.json').absolute()}: {error}") from error
-    words = read_json(folder / "vocabulary.json", {"words": list, "keep_numbers": bool})
+    words = read_saved_json(folder / "vocabulary.json", {"words": list, "keep_numbers": bool})
     try:
         return config, Vocabulary.from_dict(words)
     except (DataError, TypeError) as error:
@@ -178,7 +177,7 @@ def start_from(network: SHNet, folder: Path) -> None:
     """
     folder = network_folder(folder)
     config, _ = read_settings(folder)
-    backbone = read_json(folder / "backbone.json", BACKBONE_FIELDS)
+    backbone = read_saved_json(folder / "backbone.json", BACKBONE_FIELDS)
     if fingerprint(network.backbone) != backbone["fingerprint"]:
         raise CheckpointError(
             f"{folder.absolute()} was trained on another backbone than this run's: set "
@@ -250,7 +249,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path.absolute()} is damaged ({error}): copy it again") from error
 
 
-def read_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
+def read_saved_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """A record that has at least these fields, with values of these types.
 
     Raises:
@@ -258,12 +257,10 @@ def read_json(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """
     _require(path)
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path, "Copy it again")
         require_fields(document, fields, str(path.absolute()), "Copy it again")
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.absolute()} is no JSON ({error}): copy it again") from error
     return document
 
 

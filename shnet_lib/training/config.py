@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from shnet_lib.data import DataError, splits_of
 from shnet_lib.model.shnet import ModelConfig, unread
-from shnet_lib.settings import CHECKED, ConfigError, Count, FilePath, checked, setting, why
+from shnet_lib.settings import CHECKED, ConfigError, Count, FilePath, checked, first_error, setting
 from shnet_lib.training import presets
 
 # What a run computes does not depend on these: files may have moved, and a resumed run proves by
@@ -117,7 +117,7 @@ class TrainConfig:
 
     def by_name(self) -> dict[str, Any]:
         """Every setting's value by its dotted name: {"model.grid": 18, ..., "seed": 0, ...}."""
-        return _flat(asdict(self))
+        return _dotted(asdict(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
@@ -137,7 +137,7 @@ class TrainConfig:
         model = values.get("model", {})
         if "first_edition" not in model:
             model = _first_edition(model)
-        return _build(_flat({**values, "model": model}))
+        return _build(_dotted({**values, "model": model}))
 
     def differences(self, other: "TrainConfig") -> str:
         """The settings in which two runs would compute something else, in words; "" if none."""
@@ -154,7 +154,7 @@ class TrainConfig:
         usual = PRESETS[preset].by_name() | {"preset": self.preset, "dataset": self.dataset}
         no_say = {f"model.{name}" for name in (*unread(self.model), "first_edition")}
         changed = [
-            f"{name}={_write(value)}"
+            f"{name}={_as_text(value)}"
             for name, value in self.by_name().items()
             if usual[name] != value and name not in no_say
         ]
@@ -206,7 +206,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         name, equals, text = written.partition("=")
         if not equals:
             raise ConfigError(f"{written!r} is no setting: write name=value")
-        values[name.strip()] = _read(name.strip(), text.strip())
+        values[name.strip()] = _parse(name.strip(), text.strip())
     return values
 
 
@@ -223,13 +223,13 @@ def _first_edition(model: Mapping[str, Any]) -> dict[str, Any]:
 # --- names and types ------------------------------------------------------------------------------
 
 
-def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+def _dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
     """{"model": {"grid": 18}, "seed": 0} -> {"model.grid": 18, "seed": 0}."""
     model = {f"model.{name}": value for name, value in nested["model"].items()}
     return model | {name: value for name, value in nested.items() if name != "model"}
 
 
-TYPES = _flat(
+TYPES = _dotted(
     get_type_hints(TrainConfig, include_extras=True)
     | {"model": get_type_hints(ModelConfig, include_extras=True)}
 )
@@ -258,7 +258,7 @@ def _one_of(what: str, name: str, existing: Iterable[str]) -> None:
 PRESETS = {name: _build({**values, "preset": name}) for name, values in presets.SETTINGS.items()}
 
 
-def _read(name: str, text: str) -> Any:
+def _parse(name: str, text: str) -> Any:
     """A command line's text as the first of its readings that the setting's type takes."""
     _one_of("setting", name, TYPES)
     readings = [None, text] if text.lower() == "none" else [text]
@@ -268,12 +268,12 @@ def _read(name: str, text: str) -> Any:
         try:
             return TypeAdapter(TYPES[name], config=CHECKED).validate_python(reading)
         except ValidationError as error:
-            refused = why(error, name, reading)
+            refused = first_error(error, name, reading)
     raise ConfigError(refused)
 
 
-def _write(value: Any) -> str:
-    """A value as `_read` reads it."""
+def _as_text(value: Any) -> str:
+    """A value as `_parse` reads it."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     if value is None or isinstance(value, bool):
@@ -288,9 +288,9 @@ def list_settings() -> str:
         "settings, as NAME=DEFAULT (TYPE); a preset has some values of its own. Sections, tables",
         "and equations are the paper's, the README and its options the released code's:",
     ]
-    for name, schema in _flat(train["properties"] | {"model": model["properties"]}).items():
+    for name, schema in _dotted(train["properties"] | {"model": model["properties"]}).items():
         if name not in NOT_CHOSEN:
-            told = f"{name}={_write(schema['default'])}".ljust(37)
+            told = f"{name}={_as_text(schema['default'])}".ljust(37)
             told += f" ({_spell(schema)}) {schema['description']}"
             lines.append(fill(told, 100, initial_indent="  ", subsequent_indent=" " * 40))
     return "\n".join(lines)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,12 +18,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
-from shnet_lib.files import write_table
 from shnet_lib.training.config import ConfigError, TrainConfig
-from shnet_lib.training.limits import make_loader, read
+from shnet_lib.training.limits import make_loader, show_reading
 from shnet_lib.training.metrics import intersection_and_union, ious, summarize
 
 Protocol = Literal["original", "released"]
@@ -79,13 +76,11 @@ def evaluate(
 
     rows: list[dict[str, Any]] = []
     with evaluating(network), torch.no_grad():
-        for batch in tqdm(
-            read(loader), total=len(loader), desc="evaluating", leave=False, disable=rank > 0
-        ):
+        for batch in show_reading(loader, "evaluating", hidden=rank > 0):
             batch = to_device(batch, device)
             with accelerator.autocast() if accelerator else nullcontext():
                 mask_logits = network(batch).float()  # (B, S, S)
-            rows += _measure(mask_logits, batch, dataset, protocol, limit)
+            rows += _rows_of_batch(mask_logits, batch, dataset, protocol, limit)
     rows = _one_of_each(gather_object(rows) if world > 1 else rows, len(dataset.expressions))
     intersection = torch.tensor([row["intersection"] for row in rows])
     union = torch.tensor([row["union"] for row in rows])
@@ -155,12 +150,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {name: move(value) for name, value in batch.items()}
 
 
-def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write the rows as CSV: a table to sort and to open elsewhere."""
-    write_table(Path(path), rows)
-
-
-def _measure(
+def _rows_of_batch(
     mask_logits: Tensor, batch: dict, dataset: ReferringDataset, protocol: str, threshold: float
 ) -> Iterable[dict[str, Any]]:
     """The rows of one batch."""

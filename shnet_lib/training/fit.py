@@ -29,23 +29,23 @@ from shnet_lib.training.checkpoint import (
     TrainedSHNet,
     load_weights_into,
     network_folder,
-    read_json,
+    read_saved_json,
     start_from,
 )
 from shnet_lib.training.config import TrainConfig
 from shnet_lib.training.evaluate import evaluate, forward_size, to_device
-from shnet_lib.training.interruption import way_on
-from shnet_lib.training.limits import make_loader, read
+from shnet_lib.training.interruption import explaining_stops
+from shnet_lib.training.limits import make_loader, read_batches
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
-    alone_in,
     grayscale_some,
     make_accelerator,
     make_dataset,
     open_folder,
     read_word_vectors,
-    require_files,
+    require_named_files,
+    run_lock,
 )
 from shnet_lib.training.recompute import recompute_activations
 from shnet_lib.training.resume import Checkpoints, Progress, saved_word_vectors
@@ -102,7 +102,7 @@ def fit(
     """
     accelerator = make_accelerator(config)
     run_folder = Path(run_folder).expanduser()
-    with alone_in(run_folder, accelerator), way_on(config, run_folder):
+    with run_lock(run_folder, accelerator), explaining_stops(config, run_folder):
         set_seed(config.seed)
         texts = (expression.text for expression in data[config.train_split])
         vocabulary = Vocabulary.from_texts(texts, config.min_count, config.keep_numbers)
@@ -143,7 +143,8 @@ def fit(
         for micro_batches in in_groups(loader, config.accumulate):
             if config.patience and progress.without_gain >= config.patience:
                 break
-            set_learning_rate(optimizer, learning_rate(config, step, steps))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step, steps)
             figures = train_step(model, micro_batches, accelerator, config)
             optimizer.step()
             optimizer.zero_grad()
@@ -159,20 +160,18 @@ def fit(
                 continue
 
             if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
-                stop("a weight is not finite", step, expressions_in(micro_batches), train_set)
+                raise_diverged(
+                    "a weight is not finite", step, expressions_in(micro_batches), train_set
+                )
             row = {
                 "step": step,
                 "epoch": step / batches.steps_per_epoch,
                 "learning_rate": learning_rate(config, step, steps),
                 **meter.over_processes(accelerator).read(),
+                **validate(network, val_set, config, accelerator),
+                "seconds": time.monotonic() - began,
             }
-            share_buffers(network, accelerator)
-            size = forward_size(config, accelerator)
-            metrics = evaluate(
-                network, val_set, accelerator, batch_size=size, workers=config.workers
-            ).metrics
-            row |= {f"val_{name}": value for name, value in metrics.items()}
-            progress.add(row | {"seconds": time.monotonic() - began})
+            progress.add(row)
             checkpoints.save(progress)
             if on_evaluation and accelerator.is_main_process:
                 on_evaluation(progress.history)
@@ -182,7 +181,7 @@ def fit(
         network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         best = network_folder(run_folder / "best")
         load_weights_into(network, best, config)
-        card = read_json(best / "card.json", {})
+        card = read_saved_json(best / "card.json", {})
         trained = TrainedSHNet(network.eval(), vocabulary, config, card)
         return FitResult(progress.history, progress.best, progress.seconds, trained, accelerator)
 
@@ -203,7 +202,7 @@ def make_network(
     if resume:
         network = SHNet(config.model, len(vocabulary), saved_word_vectors(run_folder))
         return network.to(accelerator.device)
-    require_files(config, vocabulary)
+    require_named_files(config, vocabulary)
     vectors = read_word_vectors(config, vocabulary, accelerator)
     network = SHNet(config.model, len(vocabulary), vectors)
     if config.start_from is not None:
@@ -230,11 +229,6 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.learning_rate * rise * polynomial_decay(step, steps, config.decay_power)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 def polynomial_decay(step: int, steps: int, power: float) -> float:
     """The factor on the learning rate after `step` of `steps` (section 4.2)."""
     return (1 - step / steps) ** power
@@ -242,7 +236,7 @@ def polynomial_decay(step: int, steps: int, power: float) -> float:
 
 def in_groups(loader: DataLoader, size: int) -> Iterator[tuple[dict[str, Any], ...]]:
     """The loader's batches, `size` at a time."""
-    return zip(*[read(loader)] * size, strict=True)
+    return zip(*[read_batches(loader)] * size, strict=True)
 
 
 def train_step(
@@ -323,7 +317,7 @@ class Meter:
         self.last_read = []
         for (step, _, indices), (loss, intersection, union) in zip(self.unread, read, strict=True):
             if not math.isfinite(loss):
-                stop(f"the loss is {loss}", step, indices, self.dataset)
+                raise_diverged(f"the loss is {loss}", step, indices, self.dataset)
             self.steps += 1
             self.loss += loss
             self.intersection += intersection
@@ -358,7 +352,7 @@ def expressions_in(micro_batches: Sequence[dict]) -> list[int]:
     return [i for batch in micro_batches for i in batch["expression_index"].tolist()]
 
 
-def stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
+def raise_diverged(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset) -> None:
     """Raise Diverged, which says which expressions stood in the batch."""
     texts = [f"{dataset.expressions[i].sent_id} {dataset.expressions[i].text!r}" for i in indices]
     raise Diverged(
@@ -367,11 +361,17 @@ def stop(what: str, step: int, indices: Sequence[int], dataset: ReferringDataset
     )
 
 
-def share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
-    """BatchNorm's running statistics of the main process for all, as DDP does before each forward.
+def validate(
+    network: nn.Module, val_set: ReferringDataset, config: TrainConfig, accelerator: Accelerator
+) -> dict[str, float]:
+    """The measures on the validation split, by their names in a history: val_overall_iou, ...
 
-    After the last forward they differ by one batch; one network has to be measured and saved.
+    All processes take the running statistics of the main one's BatchNorms, as DDP does before each
+    forward: after the last one they differ by a batch, and one network is measured and saved.
     """
     if accelerator.num_processes > 1:
         for buffer in network.buffers():
             broadcast(buffer)
+    size = forward_size(config, accelerator)
+    found = evaluate(network, val_set, accelerator, batch_size=size, workers=config.workers)
+    return {f"val_{name}": value for name, value in found.metrics.items()}

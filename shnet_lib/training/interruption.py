@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def way_on(config: TrainConfig, run_folder: Path) -> Iterator[None]:
+def explaining_stops(config: TrainConfig, run_folder: Path) -> Iterator[None]:
     """Say what to do where the block is interrupted or memory does not suffice.
 
     Nothing is saved at that moment, in the middle of a step: a run goes on from its last

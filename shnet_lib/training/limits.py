@@ -12,13 +12,14 @@ import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from shnet_lib.errors import ShnetError
 from shnet_lib.training.config import TrainConfig
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers put their batches, on Linux
-AHEAD = 2  # batches that each worker has ready (torch's prefetch_factor)
-PATIENCE = 300  # seconds until a worker that gives nothing is taken for dead
+PREFETCH = 2  # batches that each worker has ready (torch's prefetch_factor)
+WORKER_TIMEOUT = 300  # seconds until a worker that gives nothing is taken for dead
 NO_MEMORY = re.compile("can't allocate memory|cannot allocate memory|not enough memory", re.I)
 
 
@@ -113,14 +114,14 @@ def make_loader(dataset: Dataset, workers: int, **settings: Any) -> DataLoader:
         LoaderError: their batches do not fit into it. Without the check they would hang or die.
     """
     if workers:
-        waiting = {"timeout": PATIENCE, "prefetch_factor": AHEAD}
+        waiting = {"timeout": WORKER_TIMEOUT, "prefetch_factor": PREFETCH}
         loader = DataLoader(dataset, num_workers=workers, **waiting, **settings)
         _require_shared_memory(loader)
         return loader
     return DataLoader(dataset, **settings)
 
 
-def read(loader: DataLoader) -> Iterator[Any]:
+def read_batches(loader: DataLoader) -> Iterator[Any]:
     """The loader's batches.
 
     Raises:
@@ -141,6 +142,12 @@ def read(loader: DataLoader) -> Iterator[Any]:
         ) from error
 
 
+def show_reading(loader: DataLoader, title: str, hidden: bool = False) -> Iterator[Any]:
+    """The loader's batches under a progress bar that goes away. Raises as `read_batches` does."""
+    batches = read_batches(loader)
+    return tqdm(batches, total=len(loader), desc=title, leave=False, disable=hidden)
+
+
 def _as_in_one_process(error: ShnetError) -> ShnetError:
     """torch puts the worker's whole traceback before the words of its error."""
     kind = re.escape(f"{type(error).__module__}.{type(error).__qualname__}: ")
@@ -153,13 +160,14 @@ def _require_shared_memory(loader: DataLoader) -> None:
     if indices is None or not SHARED_MEMORY.is_dir():
         return
     size = _bytes_of(loader.collate_fn([loader.dataset[index] for index in indices]))
-    needed = loader.num_workers * AHEAD * size
+    needed = loader.num_workers * PREFETCH * size
     free = shutil.disk_usage(SHARED_MEMORY).free
     if needed > free:
         raise LoaderError(
             f"shared memory ({SHARED_MEMORY}, {free / 1e6:,.0f} MB free) is too small for workers="
-            f"{loader.num_workers}: each has {AHEAD} batches of {size / 1e6:,.0f} MB in it. Start "
-            f"the container with docker run --shm-size={needed * 2 // 10**9 + 1}g, or set workers=0"
+            f"{loader.num_workers}: each has {PREFETCH} batches of {size / 1e6:,.0f} MB in it. "
+            f"Start the container with docker run --shm-size={needed * 2 // 10**9 + 1}g, or set "
+            "workers=0"
         )
 
 

@@ -81,7 +81,7 @@ def require_right_pooling(device: torch.device) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+def run_lock(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     """Keep other runs out of the folder as long as the block lasts.
 
     The main process holds the lock for all. When it is killed, the system takes the lock away.
@@ -133,14 +133,14 @@ def open_folder(
         raise CheckpointError(
             f"{folder.absolute()} holds a run already: resume it, delete it or name another folder"
         )
-    accelerator.wait_for_everyone()  # nobody looks at what the main process writes now
+    accelerator.wait_for_everyone()  # all have read before the main process writes
     if accelerator.is_main_process:
         tidy(folder)
         write_json(folder / "config.json", config.to_dict())
         write_json(folder / "vocabulary.json", vocabulary.to_dict())
 
 
-def require_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
+def require_named_files(config: TrainConfig, vocabulary: Vocabulary) -> None:
     """Whether the files that the settings name are there, before minutes go into GloVe's text.
 
     Raises:

@@ -27,14 +27,14 @@ from torch import Tensor
 
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.files import remove_folder, unfinished, whole_folder, write_json, write_table
-from shnet_lib.model.backbone import fingerprint
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import fingerprint
 from shnet_lib.training.checkpoint import (
     EMBEDDING,
     CheckpointError,
     fill_network,
     newest,
-    read_json,
+    read_saved_json,
     read_weights,
     save_model,
     saved_weights,
@@ -85,7 +85,7 @@ class Checkpoints:
         """
         main = self.accelerator.is_main_process
         try:
-            with _room_for(self._bytes_to_save, self.folder):
+            with _explaining_full_disk(self._bytes_to_save, self.folder):
                 if main and not progress.without_gain:
                     self._save_best(progress)
                 if main:
@@ -105,7 +105,7 @@ class Checkpoints:
                 own share of the data).
         """
         last = last_checkpoint(self.folder)
-        document = read_json(last / "progress.json", PROGRESS_FIELDS)
+        document = read_saved_json(last / "progress.json", PROGRESS_FIELDS)
         processes = self.accelerator.num_processes
         if document["processes"] != processes:
             raise CheckpointError(
@@ -119,7 +119,7 @@ class Checkpoints:
                 f"that it was begun with (fingerprint {document['backbone']})"
             )
         best = step_folder(self.folder / "best", document["best"]["step"])
-        read_json(best / "card.json", {})  # else the run would end without its result
+        read_saved_json(best / "card.json", {})  # else the run would end without its result
         fill_network(self.network, read_weights(last / "network.safetensors"), self.config, last)
         self._load_optimizer(last / "optimizer.safetensors")
         if self.accelerator.scaler is not None:
@@ -216,7 +216,7 @@ def read_progress(run_folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    return read_json(last_checkpoint(run_folder) / "progress.json", PROGRESS_FIELDS)
+    return read_saved_json(last_checkpoint(run_folder) / "progress.json", PROGRESS_FIELDS)
 
 
 def saved_word_vectors(run_folder: Path) -> Tensor | None:
@@ -240,7 +240,7 @@ def tidy(run_folder: Path) -> None:
 
 
 @contextmanager
-def _room_for(count: Callable[[], int], folder: Path) -> Iterator[None]:
+def _explaining_full_disk(count: Callable[[], int], folder: Path) -> Iterator[None]:
     """Raise CheckpointError where the block cannot write: with the bytes free, and `count` needed.
 
     Python, torch and safetensors have each their own kind of error for a full disk.
@@ -274,7 +274,7 @@ def _random_states(device: torch.device) -> dict[str, Any]:
 
 
 def _set_random_states(path: Path, device: torch.device) -> None:
-    states = read_json(path, {"python": list, "numpy": list, "torch": str})
+    states = read_saved_json(path, {"python": list, "numpy": list, "torch": str})
     try:
         version, numbers, gauss = states["python"]
         random.setstate((version, tuple(numbers), gauss))

@@ -4,7 +4,7 @@ Notebook 10 and `shnet train` both call this.
 """
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from shnet_lib.data import Expression, read_expressions, splits_of
-from shnet_lib.files import write_json
-from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_json
+from shnet_lib.files import write_json, write_table
+from shnet_lib.training.checkpoint import TrainedSHNet, network_folder, read_saved_json
 from shnet_lib.training.config import TrainConfig
-from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size, save_rows
+from shnet_lib.training.evaluate import Evaluation, Protocol, evaluate, forward_size
 from shnet_lib.training.fit import FitResult, fit
 from shnet_lib.training.limits import enough_memory
 
@@ -30,13 +30,7 @@ class RunResult:
     report: dict[str, Any]
 
 
-def run(
-    config: TrainConfig,
-    data: Path,
-    run_folder: Path,
-    resume: bool = False,
-    on_evaluation: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> RunResult:
+def run(config: TrainConfig, data: Path, run_folder: Path, resume: bool = False) -> RunResult:
     """Train on a data set and evaluate the best network on all its splits but the training ones.
 
     Args:
@@ -48,7 +42,7 @@ def run(
     """
     run_folder = Path(run_folder).expanduser()
     expressions = read_splits(config, data)
-    fitted = fit(config, expressions, run_folder, resume, on_evaluation)
+    fitted = fit(config, expressions, run_folder, resume)
     evaluations = evaluate_splits(fitted.trained, expressions, accelerator=fitted.accelerator)
     report = make_report(fitted, evaluations)
     if fitted.accelerator.is_main_process:
@@ -118,9 +112,9 @@ def write_report(
     run_folder = Path(run_folder).expanduser()
     write_json(run_folder / "metrics.json", report)
     for split, evaluation in evaluations.items():
-        save_rows(evaluation.rows, run_folder / f"expressions-{split}.csv")
+        write_table(run_folder / f"expressions-{split}.csv", evaluation.rows)
     best = network_folder(run_folder / "best")
-    card = read_json(best / "card.json", {})
+    card = read_saved_json(best / "card.json", {})
     card |= {"metrics": {split: report[split] for split in evaluations}}
     card |= {"expressions": {split: len(e.rows) for split, e in evaluations.items()}}
     write_json(best / "card.json", card | made_with())

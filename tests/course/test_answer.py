@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from shnet_course import widgets
-from shnet_course.answer import LONGEST_SIDE, describe_answer, draw_answer, draw_answers
+from shnet_course.answer import LONGEST_SIDE, draw_answer, draw_answers
 from shnet_lib.data.text import Vocabulary
 from shnet_lib.prediction import PredictionError, predict
 from shnet_lib.training.checkpoint import TrainedSHNet
@@ -54,15 +54,24 @@ def test_what_is_marked_keeps_its_colours(trained, photo):
 def test_words_it_never_saw_are_told_in_the_picture_and_in_the_text(trained, photo):
     figure = draw_answer(trained, photo, "left mug")
     assert figure.get_supxlabel() == "It never saw the words: mug."
-    assert describe_answer(trained, photo, "left mug").endswith("It never saw the words: mug.")
+    assert figure.get_label().endswith("It never saw the words: mug.")
 
 
 def test_the_text_says_how_much_and_where(trained, photo):
-    assert describe_answer(trained, photo, "cup") == (
+    assert draw_answer(trained, photo, "cup").get_label() == (
         "“cup” marks 25.0% of the picture, around 25% from the left and 25% from the top."
     )
     trained.network.forward = lambda batch: torch.full((1, 32, 32), -9.0)
-    assert "marks 0.0% of the picture, nowhere." in describe_answer(trained, photo, "cup")
+    assert "marks 0.0% of the picture, nowhere." in draw_answer(trained, photo, "cup").get_label()
+
+
+def test_the_picture_and_its_text_take_one_look_of_the_network(trained, photo, monkeypatch):
+    looks, answer = [], trained.network.forward
+    trained.network.forward = lambda batch: looks.append(batch) or answer(batch)
+    explored = []
+    monkeypatch.setattr(widgets, "live_picture", lambda: lambda figure, alt: explored.append(alt))
+    widgets.ask_photos(trained, {"a cup": photo}, "cup")
+    assert len(looks) == 1 and explored[0].startswith("“cup” marks 25.0% of the picture")
 
 
 def test_a_phrase_without_words_is_an_error(trained, photo):
@@ -93,7 +102,7 @@ def test_a_file_of_ones_own_goes_before_the_chosen_photo(trained, photo, tmp_pat
     )
     photo.crop((0, 0, 20, 32)).save(tmp_path / "own.png")
     widgets.ask_photos(trained, {"a cup": photo, "a mug": np.asarray(photo)[:16]}, "cup")
-    draw, describe = explored["args"]
+    (draw,) = explored["args"]
     assert explored["photo"] == ["a cup", "a mug"] and explored["phrase"] == "cup"
 
     def shape(*values: str) -> tuple[int, ...]:
@@ -101,6 +110,6 @@ def test_a_file_of_ones_own_goes_before_the_chosen_photo(trained, photo, tmp_pat
 
     assert shape("a cup", "", "cup") == (32, 64, 3) and shape("a mug", "", "cup") == (16, 64, 3)
     assert shape("a cup", f" {tmp_path / 'own.png'} ", "cup") == (32, 20, 3)
-    assert "marks 25.0%" in describe("a mug", "", "cup")
+    assert "marks 25.0%" in draw("a mug", "", "cup").get_label()
     with pytest.raises(PredictionError, match="there is no image .*none.jpg"):
         draw("a cup", "none.jpg", "cup")

@@ -12,7 +12,7 @@ from shnet_course.measure.attention import (
     lifts,
     received,
     rules_out,
-    shrink,
+    shrink_to_grid,
 )
 from shnet_course.measure.inside import attention_inside
 
@@ -124,11 +124,13 @@ def test_received_against_a_loop(looks):
 
 def test_shrink_is_the_mean_of_each_cell():
     masks = np.random.default_rng(0).random((3, 12, 20)) > 0.6
-    small = shrink(masks, 4)
+    small = shrink_to_grid(masks, 4)
     for m, y, x in np.ndindex(3, 4, 4):
         cell = masks[m, 3 * y : 3 * y + 3, 5 * x : 5 * x + 5]
         assert small[m, y, x] == pytest.approx(cell.mean())
-    assert shrink(np.ones((1, 128, 128), bool), 12) == pytest.approx(1)  # 128 is no multiple of 12
+    assert shrink_to_grid(np.ones((1, 128, 128), bool), 12) == pytest.approx(
+        1
+    )  # 128 is no multiple of 12
 
 
 def test_lifts_against_loops():

@@ -6,10 +6,9 @@ import torch
 from matplotlib.colors import to_rgba
 
 from shnet_course.pictures.lesson_03 import (
-    BLOCKS,
-    describe_attention_of,
+    BLOCK_COLOURS,
+    draw_attention_blocks,
     draw_attention_of,
-    draw_blocks,
     draw_memory,
     draw_positions,
     draw_query_key_value,
@@ -56,7 +55,7 @@ def test_the_row_holds_every_pixel_once_and_then_the_words():
 def test_each_frame_stands_around_its_block():
     weights = distributions()
     names = [f"token {n}" for n in range(COUNT)]
-    (ax,) = draw_blocks(weights, PIXELS, names).axes
+    (ax,) = draw_attention_blocks(weights, PIXELS, names).axes
     assert texts(ax) == [f"{value:.2f}" for value in weights.flatten()]
     expected = {  # the cells, first and last row and column, that a frame encloses
         "pixel-pixel": (0, 8, 0, 8),
@@ -70,7 +69,7 @@ def test_each_frame_stands_around_its_block():
         rows = [n for n in range(COUNT) if box.y0 < n < box.y1]
         columns = [n for n in range(COUNT) if box.x0 < n < box.x1]
         found[frame.get_label()] = (rows[0], rows[-1], columns[0], columns[-1])
-        assert frame.get_edgecolor() == to_rgba(BLOCKS[frame.get_label()])
+        assert frame.get_edgecolor() == to_rgba(BLOCK_COLOURS[frame.get_label()])
     assert found == expected
     assert [tick.get_text() for tick in ax.get_yticklabels()] == names
 
@@ -129,10 +128,11 @@ def test_level_layer_and_token_choose_the_row_and_heads_are_averaged():
     for level, layer, token in ((2, 1, 0), (4, 2, 10), (3, 1, 7)):
         row = np.mean([head[token] for head in attention[level - 2][layer - 1].numpy()], axis=0)
         given = (photo(), attention, WORDS, token, level, layer)
-        _, middle, right, *_ = draw_attention_of(*given).axes
+        figure = draw_attention_of(*given)
+        _, middle, right, *_ = figure.axes
         assert np.allclose(images(middle)[1].flatten(), row[:PIXELS])
         assert np.allclose([bar.get_width() for bar in right.patches], 100 * row[PIXELS:])
-        said = describe_attention_of(*given)
+        said = figure.get_label()
         assert f"level {level}, layer {layer}" in said
         assert f"most to pixel {divmod(int(row[:PIXELS].argmax()), GRID)}" in said
         assert f"red {row[9]:.0%}, square {row[10]:.0%}" in said

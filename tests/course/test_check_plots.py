@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shnet_course.pictures.checks import draw_grids, draw_maps, draw_masks
+from shnet_course.pictures.checks import compare_maps, draw_grids, draw_masks
 
 
 def test_masks_stand_side_by_side_and_the_differences_are_counted():
@@ -29,7 +29,7 @@ def test_maps_share_one_scale_and_the_one_that_differs_is_shown():
     found = target.clone().requires_grad_()
     with torch.no_grad():
         found[1, 2] = 7.0
-    figure, alt = draw_maps(target, found, "queries", "keys")
+    figure, alt = compare_maps(target, found, "queries", "keys")
     wanted, yours = (ax.images[0] for ax in figure.axes[:2])
     assert np.allclose(wanted.get_array(), target[1]) and float(yours.get_array().max()) == 7
     assert wanted.get_clim() == yours.get_clim() == (target[1].min(), target[1].max())
@@ -38,7 +38,7 @@ def test_maps_share_one_scale_and_the_one_that_differs_is_shown():
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_a_map_with_holes_can_be_drawn(value):
-    figure, _ = draw_maps(torch.rand(2, 3), torch.full((2, 3), value), "pixels", "channels")
+    figure, _ = compare_maps(torch.rand(2, 3), torch.full((2, 3), value), "pixels", "channels")
     figure.canvas.draw()
     labels = [ax.get_xlabel() for ax in figure.axes[:2]]
     assert labels == ["channels", "channels (white: NaN)"]

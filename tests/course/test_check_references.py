@@ -100,7 +100,7 @@ def test_positions_made_of_parts_are_the_librarys(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_equation_1_is_the_librarys(seed):
-    given = lesson_03._everything(random.Random(seed))
+    given = lesson_03._inputs_of_eq_1(random.Random(seed))
     visual, word_feats, word_mask, positions, weights, heads = given
     library = PrintedSFM(visual.shape[1], heads)
     for name, weight in weights.items():
@@ -113,7 +113,7 @@ def test_equation_1_is_the_librarys(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_equations_2_and_3_are_the_librarys(seed):
-    visual, words, word_mask, kernels, depth_kernel = given = lesson_04._everything(
+    visual, words, word_mask, kernels, depth_kernel = given = lesson_04._inputs_of_hcam(
         random.Random(seed)
     )
     library = HCAM(visual[0].shape[1]).eval()
@@ -145,7 +145,7 @@ def test_the_forward_pass_is_that_of_the_whole_network():
         decoder_widths=(8, 8),
     )
     network = SHNet(config, lesson_05.VOCABULARY).eval()
-    lesson_05.start(network, seed=0)
+    lesson_05.initialise(network, seed=0)
     network.hcam = network.fusion  # the exercise calls it by the paper's name
     _, batch = lesson_05._seed_and_batch(random.Random(0))
     batch["images"] = torch.randn(3, 3, 32, 32)
@@ -177,5 +177,5 @@ def test_kinds_of_answers_are_those_of_the_lesson_and_all_of_them_are_asked(seed
     kinds = [lesson_09.kind_of_answer(answer, elements, target) for answer in answers]
     graph = SceneGraph(Scene((), (), 0), elements, first_id=0)
     meant = Expression(Path("x"), 1, 40, 44, target, 0, "x", "x", "x", lambda: None)
-    assert kinds == [failures.judge(meant, answer, graph).kind for answer in answers]
-    assert set(kinds) == set(failures.KINDS)
+    assert kinds == [failures.sort_answer(meant, answer, graph).kind for answer in answers]
+    assert set(kinds) == set(failures.ANSWER_KINDS)

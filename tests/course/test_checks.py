@@ -13,10 +13,10 @@ from shnet_course.checks.core import (
     CheckFailed,
     Contest,
     Exercise,
-    add,
+    add_exercise,
     check,
     difference,
-    judge,
+    judge_answer,
 )
 
 
@@ -50,7 +50,7 @@ def by_hand(scores):
 )
 def test_right_answers_pass_however_they_are_written(answer):
     for seed in range(5):
-        judge(SOFTMAX, answer, seed)
+        judge_answer(SOFTMAX, answer, seed)
 
 
 @pytest.mark.parametrize(
@@ -69,21 +69,21 @@ def test_right_answers_pass_however_they_are_written(answer):
 )
 def test_wrong_answers_fail_and_the_message_says_how(answer, said):
     with pytest.raises(CheckFailed, match=said):
-        judge(SOFTMAX, answer, 0)
+        judge_answer(SOFTMAX, answer, 0)
 
 
 def test_a_failed_check_can_be_repeated():
     with pytest.raises(CheckFailed, match=r"check\(\.\.\., seed=17\) repeats this") as first:
-        judge(SOFTMAX, torch.sigmoid, 17)
+        judge_answer(SOFTMAX, torch.sigmoid, 17)
     with pytest.raises(CheckFailed) as second:
-        judge(SOFTMAX, torch.sigmoid, 17)
+        judge_answer(SOFTMAX, torch.sigmoid, 17)
     assert str(first.value) == str(second.value)
 
 
 def test_inputs_are_fresh_each_time():
     seen = []
     for seed in (1, 2):
-        judge(SOFTMAX, lambda scores: seen.append(scores) or scores.softmax(1), seed)
+        judge_answer(SOFTMAX, lambda scores: seen.append(scores) or scores.softmax(1), seed)
     assert len({tuple(scores.flatten().tolist()) for scores in seen}) == 2 * core.TRIALS
 
 
@@ -120,9 +120,9 @@ def test_a_picture_is_drawn_where_it_tells_more(monkeypatch):
         draw=lambda target, found: (Figure(), "target and yours"),
     )
     with pytest.raises(CheckFailed):
-        judge(masks, lambda mask: mask, 0)
+        judge_answer(masks, lambda mask: mask, 0)
     with pytest.raises(CheckFailed):  # of another shape: there is nothing to lay side by side
-        judge(masks, lambda mask: mask[0], 0)
+        judge_answer(masks, lambda mask: mask[0], 0)
     assert shown == ["target and yours"]
 
 
@@ -134,11 +134,11 @@ def test_an_answer_that_gives_no_numbers_is_asked_what_it_does():
         mistakes={"you scale by 3": lambda: lambda number: number + number + number},
         ask=lambda make, number: {"of a number": make()(number), "of 1": make()(1)},
     )
-    judge(scale, lambda: lambda number: number + number, 0)
+    judge_answer(scale, lambda: lambda number: number + number, 0)
     with pytest.raises(CheckFailed, match="you scale by 3"):
-        judge(scale, lambda: lambda number: 3 * number, 0)
+        judge_answer(scale, lambda: lambda number: 3 * number, 0)
     with pytest.raises(CheckFailed, match=r"in result\['of a number'\]"):
-        judge(scale, lambda: lambda number: 5 * number, 0)
+        judge_answer(scale, lambda: lambda number: 5 * number, 0)
 
 
 def test_a_mistake_that_makes_nan_has_a_name_too():
@@ -148,9 +148,11 @@ def test_a_mistake_that_makes_nan_has_a_name_too():
         mistakes={"all is masked": lambda scores: (scores - torch.inf).softmax(1)},
     )
     with pytest.raises(CheckFailed, match="all is masked"):
-        judge(masked, lambda scores: scores.masked_fill(scores < 99, -torch.inf).softmax(1), 0)
+        judge_answer(
+            masked, lambda scores: scores.masked_fill(scores < 99, -torch.inf).softmax(1), 0
+        )
     with pytest.raises(CheckFailed, match="NaN or infinite"):
-        judge(masked, lambda scores: scores / 0, 0)
+        judge_answer(masked, lambda scores: scores / 0, 0)
 
 
 def test_a_passed_check_is_told_and_remembered_once(tmp_path, monkeypatch, capsys):
@@ -158,9 +160,9 @@ def test_a_passed_check_is_told_and_remembered_once(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(core, "remember", noted.append)
     monkeypatch.setattr(core, "EXERCISES", {})
     monkeypatch.setattr(core, "LESSONS", {})
-    add("03_sfm", "softmax", SOFTMAX)
+    add_exercise("03_sfm", "softmax", SOFTMAX)
     with pytest.raises(ValueError, match="there is a check 'softmax' already"):
-        add("04_hcam", "softmax", SOFTMAX)
+        add_exercise("04_hcam", "softmax", SOFTMAX)
     with pytest.raises(CheckFailed):
         check("softmax", torch.sigmoid)
     with pytest.raises(NotImplementedError):
@@ -181,7 +183,7 @@ def test_a_contest_tells_its_score_and_has_the_same_seed_each_time(monkeypatch, 
     monkeypatch.setattr(core, "remember", noted.append)
     monkeypatch.setattr(core, "EXERCISES", {})
     monkeypatch.setattr(core, "LESSONS", {})
-    add("08_ablations", "the finale", Contest(play))
+    add_exercise("08_ablations", "the finale", Contest(play))
     with pytest.raises(CheckFailed, match="10 is not above 10"):
         check("the finale", lambda seed: 10 + seed)
     assert not noted
@@ -219,13 +221,13 @@ def test_in_a_notebook_a_failure_is_one_line():
 
 def test_what_was_passed_is_there_the_next_time(tmp_path):
     path = tmp_path / "progress.json"
-    assert progress.read_progress(path) == {}
+    assert progress.read_passed(path) == {}
     progress.remember("softmax", path)
     first = path.read_bytes()
     progress.remember("softmax", path)
     assert path.read_bytes() == first
     progress.remember("union", path)
-    assert set(progress.read_progress(path)) == {"softmax", "union"}
+    assert set(progress.read_passed(path)) == {"softmax", "union"}
     assert [file.name for file in tmp_path.iterdir()] == ["progress.json"]
 
 
@@ -233,10 +235,10 @@ def test_what_was_passed_is_there_the_next_time(tmp_path):
 def test_a_damaged_file_is_put_aside_and_not_lost(tmp_path, damage):
     path = tmp_path / "progress.json"
     path.write_text(damage)
-    assert progress.read_progress(path) == {}
+    assert progress.read_passed(path) == {}
     assert (tmp_path / "progress.damaged.json").read_text() == damage
     progress.remember("union", path)
-    assert set(progress.read_progress(path)) == {"union"}
+    assert set(progress.read_passed(path)) == {"union"}
 
 
 def test_where_nothing_can_be_written_the_answer_is_right_all_the_same(tmp_path):
@@ -258,7 +260,7 @@ def test_an_error_in_an_answer_is_shown_without_the_way_through_the_check():
         raise NotImplementedError("your turn")
 
     with pytest.raises(NotImplementedError) as raised:
-        judge(SOFTMAX, unsolved, 0)
+        judge_answer(SOFTMAX, unsolved, 0)
     frames = [entry.frame for entry in raised.traceback]
     shown = [frame.code.name for frame in frames if "__tracebackhide__" not in frame.f_locals]
     assert len(frames) > 2 and shown[-1] == "unsolved" and len(shown) == 2

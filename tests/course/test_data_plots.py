@@ -16,7 +16,7 @@ from shnet_course.pictures.lesson_01 import (
     draw_neighbours,
     draw_parts,
     draw_phrases,
-    draw_runs,
+    draw_run_lengths,
     draw_speech,
     find_data_sets,
 )
@@ -97,7 +97,7 @@ def test_photos_are_shown_too(photo_data: Path) -> None:
 
 def test_the_numbers_run_down_the_columns() -> None:
     mask = np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
-    (ax,) = draw_runs(mask).axes
+    (ax,) = draw_run_lengths(mask).axes
     order = {
         (round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in ax.texts
     }
@@ -107,7 +107,7 @@ def test_the_numbers_run_down_the_columns() -> None:
             assert order[row, column] == str(count)
             count += 1
     assert np.array_equal(ax.images[0].get_array(), mask)
-    assert draw_runs(mask).get_label().endswith("The thing is 3, 4, 6, 11.")
+    assert draw_run_lengths(mask).get_label().endswith("The thing is 3, 4, 6, 11.")
 
 
 def test_parts_are_added_compared_with_one_and_united() -> None:

@@ -134,7 +134,7 @@ def test_running_is_no_work_and_writing_is(solution):
 def test_work_is_left_alone_and_the_command_says_so(solution, capsys):
     path = write_exercise(solution)
     work = answer_in(path)
-    assert main([str(solution)]) == 1
+    assert main([str(solution)]) == 2
     assert path.read_bytes() == work
     said = capsys.readouterr().err
     assert "07_mean_ex.ipynb holds your work" in said and "make reset EXERCISE=07_mean" in said
@@ -156,7 +156,7 @@ def test_a_reset_keeps_the_work_beside_it_every_time(solution):
 
 def test_a_solution_that_does_not_exist_is_named(tmp_path, capsys):
     missing = tmp_path / "solutions" / "text" / "99_none_sol.py"
-    assert main([str(missing)]) == 1
+    assert main([str(missing)]) == 2
     assert "99_none_sol.py" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refgen.refshapes import Region, Scene, Thing
-from shnet_course.measure.failures import KINDS, Answer, count_kinds, judge
+from shnet_course.measure.failures import ANSWER_KINDS, Answer, count_kinds, sort_answer
 from shnet_course.measure.scene_graph import SceneGraph
 from shnet_lib.data import Expression
 
@@ -53,14 +53,16 @@ def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
     ],
 )
 def test_kinds(mask, kind, iou, closest):
-    answer = judge(STAR, mask, GRAPH)
+    answer = sort_answer(STAR, mask, GRAPH)
     assert (answer.kind, answer.iou) == (kind, pytest.approx(iou))
     assert (answer.target, answer.closest) == (0, closest)
-    assert kind in KINDS
+    assert kind in ANSWER_KINDS
 
 
 def test_everything_marked_is_no_right_answer():
-    assert judge(STAR, np.ones((40, 40), bool), GRAPH).kind == "another thing"  # mostly ground
+    assert (
+        sort_answer(STAR, np.ones((40, 40), bool), GRAPH).kind == "another thing"
+    )  # mostly ground
 
 
 def test_counts_by_family_with_the_surest_family_first():
@@ -71,5 +73,5 @@ def test_counts_by_family_with_the_surest_family_first():
         [answer("ordinal", "nothing"), answer("region", "right"), answer("ordinal", "right")]
     )
     assert list(table) == ["region", "ordinal", "all"]
-    assert table["ordinal"] == dict.fromkeys(KINDS, 0) | {"right": 1, "nothing": 1}
-    assert table["all"] == dict.fromkeys(KINDS, 0) | {"right": 2, "nothing": 1}
+    assert table["ordinal"] == dict.fromkeys(ANSWER_KINDS, 0) | {"right": 1, "nothing": 1}
+    assert table["all"] == dict.fromkeys(ANSWER_KINDS, 0) | {"right": 2, "nothing": 1}

@@ -16,7 +16,7 @@ from shnet_course.pictures.lesson_02 import (
     draw_survival,
     on_grid,
     principal_colours,
-    shrink,
+    shrink_times,
 )
 
 
@@ -151,7 +151,7 @@ def test_a_thing_is_lost_on_the_grid_whose_cells_are_too_large() -> None:
 def test_shrinking_keeps_the_shape_and_divides_the_area(times: int) -> None:
     mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     mask[:, 16:48, 8:24] = True
-    small = shrink(mask, times)
+    small = shrink_times(mask, times)
     assert small.shape == mask.shape and small.dtype == torch.bool
     assert small.sum() == mask.sum() / times**2
     rows, columns = small[0].nonzero().T

@@ -18,16 +18,16 @@ from shnet_course.measure.training import (
     memory_of_step,
 )
 from shnet_course.pictures.lesson_06b import (
-    AHEAD,
     draw_feeding,
-    draw_rates,
     draw_reading,
     draw_replicas,
     draw_steps,
+    draw_throughput,
     feeding_steps,
     reading_steps,
     share_busy,
 )
+from shnet_lib.training.limits import PREFETCH
 
 PERFORMANCE = Path(__file__).parents[2] / "docs" / "performance.json"
 
@@ -178,7 +178,7 @@ def test_a_worker_stops_when_two_of_its_batches_wait():
     loaded = [span.end for span in spans if span.lane == "worker 1"]
     for index in range(12):
         waiting = sum(end <= taken[index] for end in loaded) - index
-        assert waiting <= AHEAD + 1  # those that wait, and the one that is taken
+        assert waiting <= PREFETCH + 1  # those that wait, and the one that is taken
 
 
 def test_no_lane_does_two_things_at_once():
@@ -197,7 +197,7 @@ def test_the_pictures_tell_in_words_what_they_show():
     label = draw_feeding(40, 10, 4).get_label()
     assert "no workers: 21%" in label and "4 workers: 100%" in label
     assert "mean" in draw_replicas().get_label()
-    assert "1,209" in draw_rates("Arithmetic", {"a": 1209.2}).get_label()
+    assert "1,209" in draw_throughput("Arithmetic", {"a": 1209.2}).get_label()
 
 
 def test_a_bar_for_each_row_that_has_figures():

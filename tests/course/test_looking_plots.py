@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shnet_course.measure.failures import KINDS, Answer
+from shnet_course.measure.failures import ANSWER_KINDS, Answer
 from shnet_course.measure.knock_out import block_mask
 from shnet_course.pictures.lesson_09 import (
-    draw_answers,
-    draw_blocks,
+    draw_blocked_pairs,
     draw_by_network,
     draw_intervals,
+    draw_judged,
     draw_kinds,
     draw_lift_by_hand,
     draw_look,
@@ -69,7 +69,7 @@ def test_intervals_that_hold_chance_are_hollow():
 
 def test_closed_blocks_are_dark():
     allowed = block_mask("word-pixel", 4, 6).numpy()
-    figure = draw_blocks({"word-pixel": allowed, "word-word": allowed}, pixels=4)
+    figure = draw_blocked_pairs({"word-pixel": allowed, "word-word": allowed}, pixels=4)
     ax = figure.axes[0]
     assert np.array_equal(ax.images[0].get_array(), allowed)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["pixels", "words"]
@@ -96,17 +96,17 @@ def test_the_look_is_told_of_pixels_and_of_words():
 
 def test_kinds_fill_each_bar():
     table = {
-        "region": dict.fromkeys(KINDS, 0) | {"right": 3, "nothing": 1},
-        "all": dict.fromkeys(KINDS, 0) | {"right": 5, "nothing": 5},
+        "region": dict.fromkeys(ANSWER_KINDS, 0) | {"right": 3, "nothing": 1},
+        "all": dict.fromkeys(ANSWER_KINDS, 0) | {"right": 5, "nothing": 5},
     }
     (ax,) = draw_kinds(table).axes
     widths = np.array([[bar.get_width() for bar in bars] for bars in ax.containers])  # (kinds, 2)
     assert widths.sum(0) == pytest.approx([100, 100])
-    assert widths[KINDS.index("right")] == pytest.approx([75, 50])
+    assert widths[ANSWER_KINDS.index("right")] == pytest.approx([75, 50])
     starts = [[bar.get_x() for bar in bars] for bars in ax.containers]
-    assert starts[KINDS.index("nothing")] == pytest.approx([75, 50])
+    assert starts[ANSWER_KINDS.index("nothing")] == pytest.approx([75, 50])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["region (4)", "all (10)"]
-    assert len({bars[0].get_facecolor() for bars in ax.containers}) == len(KINDS)
+    assert len({bars[0].get_facecolor() for bars in ax.containers}) == len(ANSWER_KINDS)
 
 
 def test_answers_say_their_kind(tmp_path):
@@ -117,7 +117,7 @@ def test_answers_say_their_kind(tmp_path):
         tmp_path / "scene.png", 1, 30, 40, 2, 3, "red star", "star", "attribute", lambda: mask
     )
     answer = Answer(expression, mask.T[:30, :30].repeat(2, 1)[:, :40], "nothing", 0.25, 0, 0)
-    figure = draw_answers([answer] * 5)
+    figure = draw_judged([answer] * 5)
     assert [ax.get_title() for ax in figure.axes[:5]] == ["“red star”\nnothing, IoU 0.25"] * 5
     picture = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(picture[answer.mask], PHOTO[answer.mask])

@@ -13,14 +13,14 @@ from nbformat import NotebookNode
 from shnet_course.checks import LESSONS
 from shnet_course.tools.make_exercises import is_check, make_exercise
 from shnet_course.tools.mark import (
-    FRESH,
+    IMPORT_CHECK,
     MarkingError,
     exercise_of,
     main,
     mark_folder,
-    run,
+    run_cells,
     with_its_own_checks,
-    write_table,
+    write_marks,
 )
 
 COURSE = Path(__file__).parents[2]
@@ -57,25 +57,33 @@ def hand_in(notebook: NotebookNode, folder: Path, name: str = "07_evaluation_ex.
 
 
 def test_cells_run_in_order_and_an_endless_one_is_cut_off():
-    told = run(code("x = 1", "while True: pass", "x + 1", "1 / 0", "y"), seconds=5)
+    told = run_cells(code("x = 1", "while True: pass", "x + 1", "1 / 0", "y"), seconds=5)
     assert list(told) == [0, 1, 2, 3, 4] and told[0] == told[2] == ""
     assert told[1] == "TimeLimit: it took over 5 seconds"
     assert told[3] == "ZeroDivisionError: division by zero"
     assert told[4].startswith("NameError")
 
 
+def test_a_kernel_from_elsewhere_is_not_taken(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "x"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert run_cells(code("1")) == {0: ""}
+
+
 def test_a_kernel_that_dies_takes_only_what_follows_along():
-    assert run(code("x = 1", "import os; os._exit(0)", "x")) == {0: ""}
+    assert run_cells(code("x = 1", "import os; os._exit(0)", "x")) == {0: ""}
 
 
 def test_an_error_that_is_not_shown_is_an_error():
     hide = "get_ipython().showtraceback = lambda *given, **more: None"
-    assert run(code(hide, "1 / 0"))[1].startswith("ZeroDivisionError")
+    assert run_cells(code(hide, "1 / 0"))[1].startswith("ZeroDivisionError")
 
 
 def test_the_place_is_thrown_away_and_the_progress_is_nobodys(tmp_path, monkeypatch):
     monkeypatch.setenv("SHNET_PROGRESS", str(tmp_path / "mine.json"))
-    told = run(
+    told = run_cells(
         code(
             "import os, pathlib; assert os.listdir() == [], os.listdir()",
             "assert pathlib.Path('../data/README.md').exists()",
@@ -104,7 +112,7 @@ def test_an_edited_check_is_put_back_in_its_place_and_a_deleted_one_comes_last()
     assert sources[places["intersection and union"] - 1].startswith("def intersection_and_union")
     assert sources[places["mean IoU"] - 1].startswith("def mean_iou")
     assert places["overall IoU"] == len(sources) - 1
-    assert all(sources[n].startswith(FRESH + "check(") for n in names)
+    assert all(sources[n].startswith(IMPORT_CHECK + "check(") for n in names)
     assert "print('passed')" not in sources and sources[-3:-1] == ["1", "'again'"]
 
 
@@ -131,7 +139,7 @@ def test_a_class_is_marked(tmp_path):
     (tmp_path / "Di" / "c.ipynb").write_text(json.dumps({"cells": 3, "nbformat": 4}))
 
     table = io.StringIO()
-    count = write_table(mark_folder(tmp_path, SECONDS), table)
+    count = write_marks(mark_folder(tmp_path, SECONDS), table)
     rows = list(csv.DictReader(io.StringIO(table.getvalue())))
     assert len(rows) == count == 5 + 5 + 3
     ada, bob, di = ([r for r in rows if r["student"] == name] for name in ("Ada", "Bob", "Di"))
@@ -150,5 +158,5 @@ def test_a_notebook_of_another_course_is_named():
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 2
     assert "no notebooks in" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 
 from shnet_course.measure import phrases
 from shnet_course.measure.phrases import (
-    REFERIT,
+    REFERIT_COUNTS,
     count_phrases,
     has_location_word,
     read_counts,
@@ -86,7 +86,7 @@ def test_the_counts_of_referit_fit_each_other() -> None:
 
 
 def test_the_counts_of_referit_hold_words_and_no_phrase() -> None:
-    with REFERIT.open(newline="", encoding="utf-8") as file:
+    with REFERIT_COUNTS.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) < 100
     assert all(len(tokenize(row["of"])) <= 1 for row in rows)

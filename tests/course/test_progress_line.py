@@ -9,11 +9,11 @@ import pytest
 from shnet_course.tools import progress_line
 from shnet_course.tools.progress_line import (
     CLEAR,
+    LINE_SECONDS,
     MESSAGE,
-    SECONDS,
     ProgressLine,
     SentBar,
-    describe,
+    bar_text,
 )
 
 
@@ -39,7 +39,7 @@ def bar(n: int, state: str = "running", title: str = "training", **figures: floa
 
 
 def test_it_tells_step_loss_iou_speed_and_the_time_left():
-    text = describe(bar(200, loss=0.21345, iou=0.5, samples_per_second=123.4))
+    text = bar_text(bar(200, loss=0.21345, iou=0.5, samples_per_second=123.4))
     # 100 steps were done in this sitting, in a minute, and 200 are left.
     assert text == "training 200/400 (50%) · loss 0.213 · IoU 0.500 · 123.4 samples/s · 2:00 left"
 
@@ -48,16 +48,16 @@ def test_it_tells_step_loss_iou_speed_and_the_time_left():
     ("elapsed", "left"), [(1.0, "0:02 left"), (3600.0, "2:00:00 left"), (119.99, "4:00 left")]
 )
 def test_the_time_left_in_minutes_or_hours(elapsed, left):
-    assert describe(bar(200) | {"elapsed": elapsed}).endswith(f" · {left}")
+    assert bar_text(bar(200) | {"elapsed": elapsed}).endswith(f" · {left}")
 
 
 @pytest.mark.parametrize("n", [100, 400])
 def test_no_time_is_left_to_tell_at_the_begin_and_at_the_end(n):
-    assert "left" not in describe(bar(n))
+    assert "left" not in bar_text(bar(n))
 
 
 def test_a_bar_of_unknown_length():
-    assert describe(bar(7) | {"total": None}) == "training 7"
+    assert bar_text(bar(7) | {"total": None}) == "training 7"
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
@@ -111,7 +111,7 @@ def test_a_file_gets_whole_lines_one_per_five_seconds(monkeypatch, kind):
     *lines, end = file.getvalue().split("\n")
     assert end == "" and not set("\r\x1b") & set(file.getvalue())
     assert lines[-2:] == ["training 400/400 (100%)", "after"]
-    assert len(lines) == 2 + 299 * 0.5 // SECONDS + 1
+    assert len(lines) == 2 + 299 * 0.5 // LINE_SECONDS + 1
     assert all(each.startswith("training ") for each in lines[:-1])
 
 
@@ -140,6 +140,6 @@ def test_a_bar_sends_its_state(monkeypatch, capsys):
 
 def test_the_bars_of_training_evaluating_and_caching_are_those_that_are_replaced():
     code = "from shnet_course.tools.progress_line import SentBar, send_bars; send_bars()\n"
-    code += "from shnet_lib.training import cache, evaluate, fit\n"
-    code += "assert cache.tqdm is evaluate.tqdm is fit.tqdm is SentBar"
+    code += "from shnet_lib.training import fit, limits\n"
+    code += "assert limits.tqdm is fit.tqdm is SentBar"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ needs_data = pytest.mark.skipif(not DATA.exists(), reason="RefShapes is missing:
 def data() -> dict:
     train = replay.read_expressions(DATA, replay.DATASET, "train")[:60]
     val = replay.read_expressions(DATA, replay.DATASET, "val")
-    texts = {*replay.PHRASES}
+    texts = {*replay.KEPT_PHRASES}
     asked = [e for e in val if e.text in texts and e.image_path.name == replay.SCENE]
     return {"train": train + asked, "val": asked}  # so that the words are known
 
@@ -25,7 +25,7 @@ def data() -> dict:
 @needs_data
 @pytest.mark.slow
 def test_a_run_keeps_its_weights_goes_on_and_becomes_a_record(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(replay, "STEPS", (0, 2, 4))
+    monkeypatch.setattr(replay, "KEPT_STEPS", (0, 2, 4))
     monkeypatch.setattr(replay, "EVERY", 1)
     run, kept = tmp_path / "run", tmp_path / "run" / "steps"
     config = replay.run_config(steps=4)
@@ -43,15 +43,15 @@ def test_a_run_keeps_its_weights_goes_on_and_becomes_a_record(data, tmp_path, mo
     keep = None
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(replay, "fit", fit_until_lights_out)
-        replay.train(config, data, run)
+        replay.train_and_keep(config, data, run)
     assert [path.stem for path in sorted(kept.iterdir())] == ["000000", "000002"]
-    replay.train(config, data, run)
+    replay.train_and_keep(config, data, run)
     assert [path.stem for path in sorted(kept.iterdir())] == ["000000", "000002", "000004"]
     before = (kept / "000004.safetensors").stat().st_mtime_ns
-    replay.train(config, data, run)  # finished: nothing is done again
+    replay.train_and_keep(config, data, run)  # finished: nothing is done again
     assert (kept / "000004.safetensors").stat().st_mtime_ns == before
 
-    first = saved_weights(replay.start(config, replay.words_of(data)), config)
+    first = saved_weights(replay.untrained(config, replay.words_of(data)), config)
     weights = read_weights(kept / "000000.safetensors")
     assert all(torch.equal(first[name], weights[name]) for name in first)
 
@@ -59,19 +59,26 @@ def test_a_run_keeps_its_weights_goes_on_and_becomes_a_record(data, tmp_path, mo
     replay.write_replay(run, replay.choose(data["val"]), record)
     made = replay.read_replay(record)
     assert made.steps.tolist() == [0, 2, 4] and made.length == 4
-    assert made.phrases == list(replay.PHRASES) and made.words == list(replay.WORDS)
-    assert made.probability.shape == (2, 3, replay.SIDE, replay.SIDE)
+    assert made.phrases == list(replay.KEPT_PHRASES) and made.words == list(replay.KEPT_WORDS)
+    assert made.probability.shape == (2, 3, replay.MAP_SIDE, replay.MAP_SIDE)
     assert made.attention.shape == made.gate.shape == (2, 3, 8, 8)
     assert np.allclose(made.attention.sum((2, 3)), 1, atol=1e-2)
     assert made.curve[:, 0].tolist() == [1, 2, 3, 4]
 
 
+def test_data_that_are_not_there_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(replay, "DATA", tmp_path)
+    assert replay.main(["--run", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "shnet data make refshapes" in line
+
+
 def test_the_committed_record_is_small_and_one_of_this_run():
     assert replay.RECORD.stat().st_size < 300_000
     made = replay.read_replay()
-    assert made.steps.tolist() == list(replay.STEPS[: len(made.steps)])
-    assert made.length == replay.STEPS[-1]
-    assert made.phrases == list(replay.PHRASES) and made.words == list(replay.WORDS)
+    assert made.steps.tolist() == list(replay.KEPT_STEPS[: len(made.steps)])
+    assert made.length == replay.KEPT_STEPS[-1]
+    assert made.phrases == list(replay.KEPT_PHRASES) and made.words == list(replay.KEPT_WORDS)
     assert np.allclose(made.attention.sum((2, 3)), 1, atol=1e-2)
     assert 0 <= made.gate.min() and made.gate.max() <= 1
     assert made.curve[-1, 0] >= made.steps[-1]

@@ -5,7 +5,7 @@ from math import inf, sqrt
 
 import pytest
 
-from shnet_course.measure.ablations import PAPER, by_row, differences, estimate
+from shnet_course.measure.ablations import PRINTED_ROWS, by_row, differences, estimate
 from shnet_course.pictures.lesson_08 import draw_differences, draw_luck
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
 
@@ -71,4 +71,4 @@ def test_luck_shrinks_with_the_seeds():
 
 
 def test_every_row_of_the_papers_numbers_is_one_that_can_be_built():
-    assert set(PAPER) <= set(TABLE_2) | set(TABLE_4)
+    assert set(PRINTED_ROWS) <= set(TABLE_2) | set(TABLE_4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from shnet_course.token_picker import MARK, TokenPicker, cell_colours
+from shnet_course.token_picker import ASKING, TokenPicker, cell_colours
 from shnet_course.widgets import explore
 
 PHOTO = np.zeros((8, 12, 3), np.uint8)
@@ -13,13 +13,13 @@ PHOTO[4:, 6:, 1] = 128
 
 
 def marked(picker: TokenPicker) -> list[int]:
-    return [n for n, button in enumerate(picker.buttons) if MARK in button.description]
+    return [n for n, button in enumerate(picker.buttons) if ASKING in button.description]
 
 
 def test_a_click_chooses_a_pixel_or_a_word_and_marks_it():
     picker = TokenPicker(PHOTO, 2, ["red", "star"], value=4)
     assert (picker.value, marked(picker)) == (4, [4])
-    assert picker.buttons[4].description == f"red {MARK}"
+    assert picker.buttons[4].description == f"red {ASKING}"
     picker.buttons[1].click()
     assert (picker.value, marked(picker)) == (1, [1])
     assert picker.buttons[4].description == "red"

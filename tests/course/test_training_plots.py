@@ -8,12 +8,12 @@ from matplotlib.colors import to_rgb
 from shnet_course.measure.replay import Replay
 from shnet_course.pictures.base import PALETTE
 from shnet_course.pictures.lesson_06 import (
-    FORMATS,
+    FLOAT_FORMATS,
     draw_formats,
     draw_growing,
-    draw_rates,
+    draw_learning_rates,
     draw_replay,
-    draw_runs,
+    draw_training_runs,
 )
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ RUNS = {
 
 
 def test_each_run_is_a_line_in_each_panel_that_it_has_figures_for():
-    loss, iou = draw_runs(RUNS, ["loss", "iou"]).axes
+    loss, iou = draw_training_runs(RUNS, ["loss", "iou"]).axes
     assert [line.get_label() for line in loss.lines] == ["one", "other"]
     assert [line.get_label() for line in iou.lines] == ["one"]
     assert loss.lines[1].get_xydata().tolist() == [[3, 0.7], [9, 3.0]]
@@ -33,31 +33,33 @@ def test_each_run_is_a_line_in_each_panel_that_it_has_figures_for():
 
 
 def test_the_curves_are_told_in_words():
-    label = draw_runs(RUNS, ["loss", "iou"]).get_label()
+    label = draw_training_runs(RUNS, ["loss", "iou"]).get_label()
     assert "one: loss from 0.50 to 0.40; other: loss from 0.70 to 3.00; one: iou" in label
 
 
 def test_runs_differ_in_more_than_colour():
-    lines = draw_runs({name: RUNS["one"] for name in "abcd"}, ["loss"]).axes[0].lines
+    lines = draw_training_runs({name: RUNS["one"] for name in "abcd"}, ["loss"]).axes[0].lines
     assert len({line.get_linestyle() for line in lines}) == 4
     assert len({line.get_color() for line in lines}) == 4
 
 
 def test_an_iou_is_drawn_from_0_to_1_and_a_loss_from_0():
-    loss, iou = draw_runs(RUNS, ["loss", "iou"]).axes
+    loss, iou = draw_training_runs(RUNS, ["loss", "iou"]).axes
     assert loss.get_ylim()[0] == 0 and loss.get_ylim()[1] >= 3
     assert iou.get_ylim() == (0, 1.02)
 
 
 def test_an_iou_that_stays_0_is_seen_in_front_of_the_axis():
-    (ax,) = draw_runs({"stuck": [{"step": 1, "iou": 0.0}, {"step": 9, "iou": 0.0}]}, ["iou"]).axes
+    (ax,) = draw_training_runs(
+        {"stuck": [{"step": 1, "iou": 0.0}, {"step": 9, "iou": 0.0}]}, ["iou"]
+    ).axes
     (line,) = ax.lines
     assert not line.get_clip_on() and line.get_zorder() > ax.spines["bottom"].get_zorder()
 
 
 def test_a_measure_that_no_run_has_is_an_error():
     with pytest.raises(ValueError, match="'recall'"):
-        draw_runs(RUNS, ["loss", "recall"])
+        draw_training_runs(RUNS, ["loss", "recall"])
 
 
 # --- learning rates -------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ def test_a_measure_that_no_run_has_is_an_error():
 
 def test_rates_are_drawn_in_order_with_their_last_and_their_highest_loss():
     runs = {1e-1: [{"loss": 0.3}, {"loss": 2.0}, {"loss": 0.9}], 1e-3: [{"loss": 0.3}]}
-    figure = draw_rates(runs, 0.25)
+    figure = draw_learning_rates(runs, 0.25)
     last, highest, nothing = figure.axes[0].lines
     assert last.get_xydata().tolist() == [[1e-3, 0.3], [1e-1, 0.9]]
     assert highest.get_ydata().tolist() == [0.3, 2.0]
@@ -77,7 +79,7 @@ def test_rates_are_drawn_in_order_with_their_last_and_their_highest_loss():
 
 
 def test_the_formats_are_torch_s():
-    for name, (exponent, fraction) in FORMATS.items():
+    for name, (exponent, fraction) in FLOAT_FORMATS.items():
         kind = torch.finfo(getattr(torch, name))
         assert kind.bits == 1 + exponent + fraction
         assert kind.eps == 2.0**-fraction
@@ -90,7 +92,7 @@ def test_every_bit_is_a_box_in_its_colour():
     assert len(boxes) == 16
     colours = [box.get_facecolor()[:3] for box in boxes]
     assert colours.count(to_rgb(PALETTE[1])) == 8 and colours.count(to_rgb(PALETTE[4])) == 7
-    assert {text.get_text() for text in ax.texts} >= {*FORMATS, "23", "10"}
+    assert {text.get_text() for text in ax.texts} >= {*FLOAT_FORMATS, "23", "10"}
 
 
 # --- a run, played again --------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from shnet_course.measure.whole_run import (
     printed_iou,
     published_photos,
     settings_table,
-    why_not,
+    why_not_printed,
 )
 from shnet_course.paths import COURSE
 from shnet_course.pictures.lesson_10 import LiveRun, describe_run, draw_run
@@ -194,7 +194,7 @@ def test_the_paper_s_number_is_found_where_everything_is_the_same():
 )
 def test_elsewhere_a_sentence_says_why_there_is_none(config, reason):
     assert printed_iou(config, "val") is None
-    assert re.search(reason, why_not(config))
+    assert re.search(reason, why_not_printed(config))
 
 
 def evaluation(photos: int, iou: float = 0.5) -> Evaluation:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from refgen.refshapes import generate
 from shnet_course.pictures.lesson_01 import count_examples, describe_example
-from shnet_course.widgets import connect, data_controls
+from shnet_course.widgets import connect_controls, data_controls
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -34,7 +34,9 @@ class Shown(list):
 
 def test_the_picture_follows_the_controls() -> None:
     slider, field, shown = ipywidgets.IntSlider(3, 0, 9), ipywidgets.Text("star"), Shown()
-    _, update = connect(draw, "{word} number {number}".format, shown, number=slider, word=field)
+    _, update = connect_controls(
+        draw, "{word} number {number}".format, shown, number=slider, word=field
+    )
     assert not shown
     update()
     slider.value = 5
@@ -50,14 +52,14 @@ def test_a_figure_may_bring_its_own_text() -> None:
         return figure
 
     shown = Shown()
-    _, update = connect(labelled, None, shown, number=ipywidgets.IntSlider(3, 0, 9))
+    _, update = connect_controls(labelled, None, shown, number=ipywidgets.IntSlider(3, 0, 9))
     update()
     assert [alt for _, alt in shown] == ["told of 3"]
 
 
 def test_plain_values_become_controls_that_wait_until_they_are_let_go() -> None:
     given = {"grid_size": (2, 40), "word": "star", "kind": ["a", "b"], "on": True}
-    box, _ = connect(draw, "".format, Shown(), **given)
+    box, _ = connect_controls(draw, "".format, Shown(), **given)
     *made, message = box.children
     kinds = [ipywidgets.IntSlider, ipywidgets.Text, ipywidgets.Dropdown, ipywidgets.Checkbox]
     assert [type(widget) for widget in made] == kinds
@@ -69,13 +71,13 @@ def test_plain_values_become_controls_that_wait_until_they_are_let_go() -> None:
 
 def test_what_no_control_can_be_made_of_is_an_error() -> None:
     with pytest.raises(ValueError, match="'number' of <object"):
-        connect(draw, "".format, Shown(), number=object())
+        connect_controls(draw, "".format, Shown(), number=object())
 
 
 def test_the_same_values_are_not_drawn_twice() -> None:
     shown = Shown()
     given = {"number": ipywidgets.IntSlider(3, 0, 9), "word": ipywidgets.Text("star")}
-    _, update = connect(draw, "{number}".format, shown, **given)
+    _, update = connect_controls(draw, "{number}".format, shown, **given)
     update()
     update()
     assert len(shown) == 1
@@ -88,7 +90,7 @@ def test_an_error_is_raised_at_first_and_told_under_the_controls_later() -> None
         return Figure()
 
     shown, slider = Shown(), ipywidgets.IntSlider(5, 0, 9)
-    box, update = connect(fussy, "{number}".format, shown, number=slider)
+    box, update = connect_controls(fussy, "{number}".format, shown, number=slider)
     with pytest.raises(ValueError, match="too many"):
         update()
     message = box.children[-1]
@@ -111,7 +113,7 @@ def test_the_controls_offer_what_the_data_set_has(tmp_path: Path) -> None:
     def describe(dataset: str, split: str, index: int) -> str:
         return describe_example(data_sets[dataset], dataset, split, index)  # raises out of bounds
 
-    box, update = connect(lambda **_: Figure(), describe, shown, **controls)
+    box, update = connect_controls(lambda **_: Figure(), describe, shown, **controls)
     update()
     assert shown[0][1].startswith("Example 2 of refshapes-unc, train")
     assert split.options == ("train", "val", "testA", "testB")

@@ -5,22 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shnet_course.tools.word_vectors import SHIPPED, SIZE, co_occurrences, ppmi, word_vectors
+from shnet_course.tools.word_vectors import SIZE, co_occurrences, ppmi, word_vectors
 from shnet_lib.data.glove import read_glove
 from shnet_lib.training.prepare import SHIPPED_VECTORS
 
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[list[str], np.ndarray]:
-    words = [line.split(" ", 1)[0] for line in SHIPPED.read_text(encoding="utf-8").splitlines()]
-    vectors, missing = read_glove(SHIPPED, words)
+    lines = SHIPPED_VECTORS.read_text(encoding="utf-8").splitlines()
+    words = [line.split(" ", 1)[0] for line in lines]
+    vectors, missing = read_glove(SHIPPED_VECTORS, words)
     assert not missing
     return words, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_the_file_is_small_and_of_one_size(shipped):
     words, vectors = shipped
-    assert SHIPPED == SHIPPED_VECTORS and SHIPPED.stat().st_size < 1_500_000
+    assert SHIPPED_VECTORS.stat().st_size < 1_500_000
     assert vectors.shape == (len(words), SIZE) and len(set(words)) == len(words) > 1500
 
 

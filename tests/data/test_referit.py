@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from shnet_lib.data import DataError, read_expressions
-from shnet_lib.data.referit import SPLITS
+from shnet_lib.data.referit import REFERIT_SPLITS
 
 HEIGHT, WIDTH = 9, 14
 QUERIES = {"25_1": ["sky", "the blue sky"], "25_3": ["man"], "112_2": ["Tree 2"]}
@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "referit"
     (folder / "images").mkdir(parents=True)
     (folder / "mask").mkdir()
-    for split in SPLITS:
+    for split in REFERIT_SPLITS:
         (folder / f"referit_query_{split}.json").write_text(json.dumps(QUERIES))
     for region in QUERIES:
         savemat(folder / "mask" / f"{region}.mat", {"segimg_t": region_map(region)})
@@ -47,7 +47,7 @@ def rewrite(data: Path, queries: object, split: str = "train") -> Path:
     return path
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", REFERIT_SPLITS)
 def test_every_split_is_read(data: Path, split: str) -> None:
     rewrite(data, {**QUERIES, "112_2": [split]}, split)
     with warnings.catch_warnings(action="error"):  # nothing is left out, nothing is said

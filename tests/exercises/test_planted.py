@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shnet_course.checks import EXERCISES, LESSONS, CheckFailed
-from shnet_course.checks.core import Contest, Exercise, judge
+from shnet_course.checks.core import Contest, Exercise, judge_answer
 
 FILES = sorted((Path(__file__).parent / "planted").glob("lesson_*.py"))
 PLANTED = [importlib.import_module(f"planted.{path.stem}") for path in FILES]
@@ -86,7 +86,7 @@ def judge_undrawn(exercise, answer, seed):
     if isinstance(exercise, Contest):
         exercise.play(answer, seed)
     else:
-        judge(exercise if seed == 0 else replace(exercise, draw=None), answer, seed)
+        judge_answer(exercise if seed == 0 else replace(exercise, draw=None), answer, seed)
 
 
 @pytest.fixture(autouse=True)

@@ -228,13 +228,13 @@ def test_a_cell_that_fails_stops_the_making_and_keeps_the_old_notebook(text, cap
     text.write_text(TEXT + "\nraise ValueError('a mistake')\n")
     with pytest.raises(CellExecutionError, match="a mistake"):
         execute(read_text(text), text.parent)
-    assert main([str(text)]) == 1
+    assert main([str(text)]) == 2
     assert "a mistake" in capsys.readouterr().err
     assert (text.parents[1] / "77_lesson.ipynb").read_bytes() == old
 
 
 def test_a_lesson_that_does_not_exist_is_named(tmp_path, capsys):
-    assert main([str(tmp_path / "88_none.py")]) == 1
+    assert main([str(tmp_path / "88_none.py")]) == 2
     assert "88_none.py" in capsys.readouterr().err
 
 

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
+from shnet_course.measure.trace import PAPER_WORDS, count_parameters
+from shnet_lib.model.shnet import PAPER
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = [

@@ -23,15 +23,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from shnet_lib.model import backbone as backbone_module
-from shnet_lib.model.backbone import (
-    BACKBONES,
-    FrozenBackbone,
-    ShapesBackbone,
-    WeightsError,
-    build_backbone,
-    fingerprint,
-    read_checkpoint,
-)
+from shnet_lib.model.backbone import BACKBONES, FrozenBackbone, ShapesBackbone, build_backbone
+from shnet_lib.model.weights import WeightsError, fingerprint, read_checkpoint
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 OS16 = {"replace_stride_with_dilation": [False, False, True]}

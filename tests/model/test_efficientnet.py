@@ -15,9 +15,10 @@ from torchvision.models import ResNet18_Weights
 
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import WeightsError, build_backbone, fingerprint, read_checkpoint
+from shnet_lib.model.backbone import build_backbone
 from shnet_lib.model.efficientnet import SameConv2d, packaged_weights
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import WeightsError, fingerprint, read_checkpoint
 from shnet_lib.training.checkpoint import load_shnet, save_model
 from shnet_lib.training.config import configure
 
@@ -54,7 +55,7 @@ def test_it_names_what_photos_of_packages_show(backbone, package, file, wanted):
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
     # The classifier that the backbone leaves out: a wider layer, a mean over the picture, classes.
-    state = read_checkpoint(Path(packaged_weights()))
+    state = read_checkpoint(packaged_weights())
     last = functional.conv2d(backbone((pixels - mean)[None] / std)[-1], state["_conv_head.weight"])
     statistics = [state[f"_bn1.{name}"] for name in ("running_mean", "running_var")]
     scale = [state[f"_bn1.{name}"] for name in ("weight", "bias")]

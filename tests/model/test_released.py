@@ -15,11 +15,12 @@ from released import released
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shnet_course.measure.trace import PAPER_WORDS, count_parameters
 from shnet_lib.model import hcam
 from shnet_lib.model.decoder import ASPP, ConvolveDoubled
 from shnet_lib.model.hcam import HCAM, Affinity
 from shnet_lib.model.sfm import SFM, EncoderLayer, MultiHeadAttention, ReleasedSFM
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, ModelConfig, SHNet, count_parameters
+from shnet_lib.model.shnet import PAPER, ModelConfig, SHNet
 
 DROPOUTS = ("sfm_dropout", "affinity_dropout", "aspp_dropout", "decoder_dropout")
 SMALL = ModelConfig(

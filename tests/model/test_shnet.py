@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from shnet_course.measure.trace import PAPER_WORDS, count_parameters
 from shnet_lib.model import TABLE_2, TABLE_4, ModelConfig, SHNet
-from shnet_lib.model.shnet import PAPER, PAPER_WORDS, count_parameters
+from shnet_lib.model.shnet import PAPER
 
 TINY = ModelConfig(
     image_size=32,

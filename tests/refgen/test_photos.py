@@ -95,7 +95,7 @@ def test_no_colour_is_named_in_a_gray_photo():
     gray = np.full((HEIGHT, WIDTH, 3), 120, dtype=np.uint8)
     item = thing("car", box(10, 10))[0]
     measure(gray, [item])
-    assert item.colours == (frozenset(), frozenset(colours.NAMES))
+    assert item.colours == (frozenset(), frozenset(colours.COLOUR_NAMES))
 
 
 # ---------------------------------------------------------------- what a query denotes

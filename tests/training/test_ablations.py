@@ -14,7 +14,7 @@ from shnet_lib.training.ablations import (
     METRICS,
     ROWS,
     config_of,
-    keep,
+    keep_run,
     key_of,
     read_lines,
 )
@@ -129,7 +129,7 @@ def test_other_steps_and_other_settings_are_another_run(squares_folder, tmp_path
 def test_several_processes_write_into_the_same_tables(tmp_path):
     base = configure("tables")
     report = {"seconds": 1.0, **{s: dict.fromkeys(METRICS, 0.5) for s in ("val", "testA", "testB")}}
-    row = dict.fromkeys(ablations.CURVE, 1)
+    row = dict.fromkeys(ablations.CURVE_COLUMNS, 1)
     result = SimpleNamespace(fit=SimpleNamespace(history=[row]), evaluations={}, report=report)
     result.evaluations["val"] = SimpleNamespace(
         rows=[{"family": "colour", "intersection": 1, "union": 2}]
@@ -137,7 +137,7 @@ def test_several_processes_write_into_the_same_tables(tmp_path):
 
     def one(seed):
         config = config_of("SHNet", seed, base)
-        keep(tmp_path / "a.csv", key_of("SHNet", config), config, result)
+        keep_run(tmp_path / "a.csv", key_of("SHNet", config), config, result)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(8)))
@@ -153,7 +153,7 @@ def test_a_series_goes_on_after_a_kill_between_two_renames(squares_folder, tmp_p
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ablations, "keep", killed)
+    monkeypatch.setattr(ablations, "keep_run", killed)
     assert main(given) == 130
     monkeypatch.undo()
     run = tmp_path / "r" / "baseline-4-0"

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from shnet_lib.data import read_expressions
 from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.text import Vocabulary
+from shnet_lib.files import write_table
 from shnet_lib.training.evaluate import (
     RELEASED_SIZE,
     _one_of_each,
     compare_released,
     evaluate,
     probability_at,
-    save_rows,
 )
 
 S = 16
@@ -161,7 +161,7 @@ def test_rows_say_whose_they_are_and_sum_up_to_the_metrics(dataset, answers, tmp
     hits = [row["iou"] > 0.5 for row in evaluation.rows]
     assert evaluation.metrics["precision@0.5"] == sum(hits) / len(hits)
 
-    save_rows(evaluation.rows, tmp_path / "new" / "rows.csv")
+    write_table(tmp_path / "new" / "rows.csv", evaluation.rows)
     with (tmp_path / "new" / "rows.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["text"] for row in table] == [row["text"] for row in evaluation.rows]

@@ -21,8 +21,9 @@ from training_helpers import tiny
 from shnet_lib.data import DataError
 from shnet_lib.data.dataset import IMAGENET_MEAN, IMAGENET_STD, ReferringDataset, collate
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import ShapesBackbone, WeightsError
+from shnet_lib.model.backbone import ShapesBackbone
 from shnet_lib.model.shnet import SHNet
+from shnet_lib.model.weights import WeightsError
 from shnet_lib.training import prepare
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import ConfigError

@@ -100,7 +100,7 @@ def test_the_readmes_picture_is_what_it_marks(tmp_path):
     readme_picture.main(tmp_path / "phrases.png")
     made, kept = (
         np.asarray(Image.open(path).convert("RGB").resize((90, 60)), int)
-        for path in (tmp_path / "phrases.png", readme_picture.TARGET)
+        for path in (tmp_path / "phrases.png", readme_picture.README_PICTURE)
     )
     differences = np.abs(made - kept).max(-1)  # (60, 90)
     assert (differences > 40).mean() < 0.01

@@ -115,3 +115,4 @@ def test_the_command_adds_words_and_changes_no_answer(trained, tmp_path, capsys)
     assert np.array_equal(first, same) and np.array_equal(first, alike)
     assert main([str(SHIPPED), "--word", "cup", "--out", str(tmp_path / "more")]) == 2
     assert main([str(SHIPPED), "--word", "qwerty", "--out", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -48,7 +48,7 @@ from shnet_lib.data.fetch.fetch import keep_words
 from shnet_lib.data.fetch.zips import check_zip, read_members, unpack
 from shnet_lib.data.glove import read_glove
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import WeightsError, load_weights
+from shnet_lib.model.weights import WeightsError, load_weights
 
 ALLOWED = (DataError, WeightsError)  # FetchError is a DataError
 SECONDS, MEGABYTES = 20, 400
@@ -272,7 +272,8 @@ def archives(folder: Path) -> list[Trial]:
             check_zip(path, 10**6)
         except DataError:
             pass  # unpacking has to withstand it all the same
-        unpack(path, members, 10**6)
+        for name, target in members.items():
+            unpack(path, name, target, 10**6)
         return read_members(path, 10**6)
 
     words = folder / "glove.zip"

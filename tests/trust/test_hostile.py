@@ -36,14 +36,15 @@ from small import (
 from shnet_lib.data import DataError, read_expressions
 from shnet_lib.data.dataset import ReferringDataset
 from shnet_lib.data.fetch.download import Downloader, FetchError
-from shnet_lib.data.fetch.photos import LocalPhotos, Photos
+from shnet_lib.data.fetch.photos import LocalPhotos, MissingPhotos
 from shnet_lib.data.fetch.zips import check_zip, read_members, unpack
 from shnet_lib.data.glove import read_glove
 from shnet_lib.data.images import MAX_PIXELS, image_size, read_pixels
 from shnet_lib.data.refer import load_refs, read_refer
 from shnet_lib.data.referit import read_mat_mask
 from shnet_lib.data.text import Vocabulary
-from shnet_lib.model.backbone import WeightsError, build_backbone, read_checkpoint
+from shnet_lib.model.backbone import build_backbone
+from shnet_lib.model.weights import WeightsError, read_checkpoint
 from shnet_lib.training.checkpoint import CheckpointError, load_shnet
 from shnet_lib.training.config import configure, parse_settings
 from shnet_lib.training.fit import fit
@@ -224,7 +225,7 @@ def test_a_zip_that_reaches_outside(tmp_path, members, message):
     path = zip_of(tmp_path / "refcoco.zip", GOOD, *members)
     target = tmp_path / "data" / "refcoco" / "instances.json"
     for opened in (
-        lambda: unpack(path, {GOOD[0]: target}, 10**6),
+        lambda: unpack(path, GOOD[0], target, 10**6),
         lambda: check_zip(path, 10**6),
         lambda: LocalPhotos(path),
     ):
@@ -240,7 +241,7 @@ def test_a_zip_that_is_a_bomb(tmp_path):
     assert path.stat().st_size < 10**5
     target = tmp_path / "instances.json"
     with pytest.raises(FetchError, match="unpacks to 50,000,000 bytes, where at most 1,000,000"):
-        unpack(path, {GOOD[0]: target}, 10**6)
+        unpack(path, GOOD[0], target, 10**6)
     assert [each.name for each in tmp_path.iterdir()] == ["bomb.zip"]
 
 
@@ -254,7 +255,7 @@ def test_a_zip_that_lies_about_its_size(tmp_path):
     assert read_members(path, 100)["refcoco/instances.json"].file_size == 2
     target = tmp_path / "instances.json"
     with pytest.raises(FetchError, match="damaged"):
-        unpack(path, {GOOD[0]: target}, 100)
+        unpack(path, GOOD[0], target, 100)
     assert [each.name for each in tmp_path.iterdir()] == ["liar.zip"]
 
 
@@ -275,7 +276,7 @@ def test_a_photo_zip_with_a_bomb_and_a_link_in_place_of_photos(tmp_path):
         archive.writestr(f"train2014/{image_name(1)}", bytes(51_000_000))
         archive.writestr(f"train2014/{image_name(2)}", b"/etc/passwd")
         archive.writestr(f"train2014/{image_name(3)}", photo(3))
-    photos = Photos(images, tmp_path / "data")
+    photos = MissingPhotos(images, tmp_path / "data")
     photos.look()
     photos.get(LocalPhotos(path), (), Downloader())
     assert photos.came == 1 and "51,000,000 bytes" in photos.missing[image_name(1)]

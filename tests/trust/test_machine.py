@@ -207,7 +207,7 @@ def with_masks(data: Path, read) -> dict[str, list[Expression]]:
 
 
 def test_a_reader_that_gives_nothing_is_not_waited_for_for_ever(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "PATIENCE", 1)
+    monkeypatch.setattr(limits, "WORKER_TIMEOUT", 1)
     with pytest.raises(
         LoaderError, match=r"timed out after 1 seconds.*lower workers \(1\)"
     ) as caught:

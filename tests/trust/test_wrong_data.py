@@ -32,7 +32,8 @@ from shnet_lib.data.dataset import ImageBatchSampler, ReferringDataset, collate
 from shnet_lib.data.images import warn_of_turned
 from shnet_lib.data.refer import PUBLISHED_REFS
 from shnet_lib.data.text import Vocabulary, tokenize
-from shnet_lib.model.backbone import ShapesBackbone, WeightsError, build_backbone, load_state
+from shnet_lib.model.backbone import ShapesBackbone, build_backbone
+from shnet_lib.model.weights import WeightsError, load_state
 from shnet_lib.prediction import read_photo
 
 pytestmark = pytest.mark.fault
@@ -108,7 +109,7 @@ def test_a_photo_of_another_size_than_its_annotations(tmp_path):
 def test_a_photo_of_sixteen_bits(tmp_path):
     data = write_small(tmp_path)
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(data / PHOTOS / image_name(2), "PNG")
-    with pytest.raises(DataError, match=f"{image_name(2)}: more than 8 bits a colour"):
+    with pytest.raises(DataError, match=f"{image_name(2)}: more than 8 bits per colour"):
         whole_epoch(dataset_of(data))
 
 

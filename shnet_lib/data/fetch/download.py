@@ -23,7 +23,7 @@ from shnet_lib.data.errors import DataError
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import flush
 
-BLOCK = 2**17  # bytes
+BLOCK_BYTES = 2**17  # bytes
 SPARE = 100 * 10**6  # bytes that are left free on the disk
 LONGEST_WAIT = 60  # seconds, whatever a server asks for
 FOR_NOW = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one a little later
@@ -205,7 +205,7 @@ class _Part:
         bar = show_bytes(self.path.stem, whole, size)
         with self.path.open("ab" if size else "wb") as file, bar:
             try:
-                for block in answer.iter_content(BLOCK):
+                for block in answer.iter_content(BLOCK_BYTES):
                     file.write(block)
                     size += len(block)
                     bar.update(len(block))

@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 
 from shnet_lib.data.errors import DataError, read_json
 from shnet_lib.data.fetch.download import Downloader, FetchError, show_bytes
-from shnet_lib.data.fetch.photos import LocalPhotos, Photos
-from shnet_lib.data.fetch.sources import ARCHIVED_AT, NOTHING, PUBLISHED, Sources
-from shnet_lib.data.fetch.zips import REMEDY, blame, check_zip, read_members, unpack
+from shnet_lib.data.fetch.photos import LocalPhotos, MissingPhotos
+from shnet_lib.data.fetch.sources import ARCHIVED_AT, NO_SOURCES, PUBLISHED, Sources
+from shnet_lib.data.fetch.zips import FETCH_AGAIN, blame, check_zip, read_members, unpack
 from shnet_lib.data.glove import select_glove_lines
 from shnet_lib.data.refer import COCO, DATASETS, find_layout, how_to_get, read_records
 from shnet_lib.data.text import tokenize
@@ -36,9 +36,9 @@ GLOVE_LIMIT = 8 * 10**9  # bytes of GloVe's zip, packed and unpacked; the text h
 COCO_VAL, COCO_ZIP = "coco-val", "annotations_trainval2017.zip"
 GLOVE_ZIP, GLOVE_TEXT = "glove.840B.300d.zip", "glove/glove.840B.300d.needed.txt"
 OWNERS = "with the owners of IAPR TC-12 alone. data/README.md says how to lay them out"
-REFERIT = f"ReferIt cannot be fetched: its photos and masks are {OWNERS}."
-SAIAPR = f"RefCLEF's photos cannot be fetched: they are {OWNERS}."
-BACKBONES = (
+NO_REFERIT = f"ReferIt cannot be fetched: its photos and masks are {OWNERS}."
+NO_SAIAPR = f"RefCLEF's photos cannot be fetched: they are {OWNERS}."
+BACKBONE_ADVICE = (
     "A ResNet's ImageNet weights come by themselves (model.backbone_weights=imagenet lets "
     "torchvision fetch them). For deeplabv3plus, name the file of a DeepLabv3+ trained on Pascal "
     "VOC with model.backbone_weights. Weights trained on COCO have seen these photos (section 4.3)."
@@ -65,7 +65,7 @@ class Report:
 class Fetch:
     """A data set to be made in a folder: Fetch(Path("data/unc"), "unc").run() makes it.
 
-    `verify` decodes every photo and compares checksums. With sources.NOTHING nothing is downloaded:
+    `verify` decodes every photo and compares checksums. With NO_SOURCES nothing is downloaded:
     the report says what is missing. `photos` is how many of "coco-val" are wanted, all if None.
     """
 
@@ -87,27 +87,31 @@ class Fetch:
                 is at work in the folder.
         """
         if self.dataset == "referit":
-            raise FetchError(REFERIT)
+            raise FetchError(NO_REFERIT)
         if self.dataset != COCO_VAL:
             self.layout = find_layout(self.dataset)
             if self.layout.folder not in ARCHIVED_AT:
                 remedy = how_to_get(self.dataset, self.data)
                 raise FetchError(f"{self.dataset} is not fetched. {remedy}")
-        local = LocalPhotos(self.images_from) if self.images_from else None
+        self.local = LocalPhotos(self.images_from) if self.images_from else None
         self.report, self.downloads = Report(), self.data / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.downloads / "lock").acquire(timeout=0):
                 if self.dataset == COCO_VAL:
-                    self._coco_val(local)
+                    self._photos(self._coco_val(), "images/val2017", self.sources.coco_val)
                     return self.report
-                self._photos(self._annotations(), local)
+                images, folder = self._annotations(), self.layout.image_folder
+                if folder == COCO:
+                    self._photos(images, folder, self.sources.photos)
+                else:
+                    self._photos(images, folder, (), NO_SAIAPR)
                 if self.glove:
                     self._glove()
         except Timeout as error:
             reason = "another fetch is at work in this folder. Wait for it, or end it"
             raise FetchError(f"{self.data.absolute()}: {reason}.") from error
-        self.report.add("backbone", BACKBONES)
+        self.report.add("backbone", BACKBONE_ADVICE)
         return self.report
 
     def _annotations(self) -> list[dict]:
@@ -119,7 +123,7 @@ class Fetch:
             try:
                 return self._records()
             except DataError:
-                if not self.verify or self.sources == NOTHING:
+                if not self.verify or self.sources == NO_SOURCES:
                     raise
                 wrong = names
         self._require_web_for(self.data / wrong[0])
@@ -129,7 +133,7 @@ class Fetch:
             path = self.data / name
             if path.exists():
                 path.replace(path.with_name(path.name + ".damaged"))
-            unpack(archive, {name: path}, ANNOTATIONS_LIMIT)
+            unpack(archive, name, path, ANNOTATIONS_LIMIT)
             self._note(name)
         return self._records()
 
@@ -142,33 +146,23 @@ class Fetch:
         self.report.add("annotations", f"{self.layout.folder}/: {text}")
         return [instances.images[number] for number in sorted(images, key=str)]
 
-    def _photos(self, images: list[dict], local: LocalPhotos | None) -> None:
-        coco = self.layout.image_folder == COCO
-        addresses = self.sources.photos if coco else ()
-        self._get_photos(images, self.layout.image_folder, addresses, local, "" if coco else SAIAPR)
-
-    def _get_photos(
-        self,
-        images: list[dict],
-        folder: str,
-        addresses: Sequence[str],
-        local: LocalPhotos | None,
-        remedy: str = "",
+    def _photos(
+        self, images: list[dict], folder: str, addresses: Sequence[str], remedy: str = ""
     ) -> None:
-        photos = Photos(images, self.data / folder, self.workers)
+        photos = MissingPhotos(images, self.data / folder, self.workers)
         photos.look(thorough=self.verify)
-        photos.get(local, addresses, self.web)
+        photos.get(self.local, addresses, self.web)
         text = photos.summary() + (f" {remedy}" if remedy and photos.missing else "")
         self.report.add("photos", text, not photos.missing)
 
-    def _coco_val(self, local: LocalPhotos | None) -> None:
-        """COCO's validation photos, the first `photos` by number, and what is annotated on them."""
+    def _coco_val(self) -> list[dict]:
+        """Write what is annotated on the first `photos` by number; their records."""
         name = f"{COCO_VAL}/instances.json"
         whole = self.downloads / "instances_val2017.json"
         if not self._is_good(f"downloads/{whole.name}"):
             self._require_web_for(whole)
             archive = self._archive(COCO_ZIP, self.sources.coco, ANNOTATIONS_LIMIT)
-            unpack(archive, {f"annotations/{whole.name}": whole}, ANNOTATIONS_LIMIT)
+            unpack(archive, f"annotations/{whole.name}", whole, ANNOTATIONS_LIMIT)
             self._note(f"downloads/{whole.name}")
         instances = read_json(whole, "Delete it, and fetch it again.")
         try:
@@ -182,7 +176,7 @@ class Fetch:
         path.parent.mkdir(exist_ok=True)
         write_json(path, instances | {"images": images, "annotations": things})
         self.report.add("annotations", f"{name}: {len(things):,} things on {len(images):,} photos")
-        self._get_photos(images, "images/val2017", self.sources.coco_val, local)
+        return images
 
     def _glove(self) -> None:
         """The vectors of the words that occur in the data sets of the folder."""
@@ -196,7 +190,7 @@ class Fetch:
         asked = hashlib.sha256("\n".join(sorted(words)).encode()).hexdigest()
         if self._is_good(GLOVE_TEXT) and self._noted().get("glove_words") == asked:
             self.report.add("glove", f"{GLOVE_TEXT}: there, for {len(words):,} words")
-        elif self.sources == NOTHING:
+        elif self.sources == NO_SOURCES:
             self.report.add("glove", f"{GLOVE_TEXT}: missing, or for other words", good=False)
         else:
             archive = self._archive(GLOVE_ZIP, self.sources.glove, GLOVE_LIMIT)
@@ -207,7 +201,7 @@ class Fetch:
 
     def _require_web_for(self, path: Path) -> None:
         """Raise FetchError where nothing may be downloaded."""
-        if self.sources == NOTHING:
+        if self.sources == NO_SOURCES:
             reason = "missing, or not as it was fetched. Run this again without --no-download"
             raise FetchError(f"{path.absolute()}: {reason}.")
 
@@ -254,7 +248,7 @@ def keep_words(archive: Path, words: Sequence[str], target: Path) -> int:
     members = read_members(archive, GLOVE_LIMIT)
     texts = [entry for name, entry in members.items() if name.endswith(".txt")]
     if len(texts) != 1:
-        raise FetchError(f"{where}: holds {len(texts)} texts and not one. {REMEDY}")
+        raise FetchError(f"{where}: holds {len(texts)} texts and not one. {FETCH_AGAIN}")
     kept = 0
     with (
         blame(str(where)),
@@ -270,5 +264,5 @@ def keep_words(archive: Path, words: Sequence[str], target: Path) -> int:
             kept += 1
             bar.update(packed.tell() - bar.n)
         if not kept:
-            raise FetchError(f"{where}: holds no vector of any of the words. {REMEDY}")
+            raise FetchError(f"{where}: holds no vector of any of the words. {FETCH_AGAIN}")
     return kept

@@ -50,24 +50,23 @@ class LocalPhotos:
         """Write the photo `name` to `target`, if it passes the check; DataError if not."""
         names = (name, name.removeprefix("COCO_train2014_"))
         with blame(f"{self.place.absolute()}: {name}", remedy=""), whole_file(target) as new:
-            if self.archive:
-                there = [self.members[each] for each in names if each in self.members]
-            else:
+            if self.archive is None:
                 there = [self.place / each for each in names if (self.place / each).is_file()]
+            else:
+                there = [self.members[each] for each in names if each in self.members]
             if not there:
                 raise FetchError(f"not in {self.place.absolute()}.")
-            if not self.archive:
+            if self.archive is None:
                 shutil.copyfile(there[0], new)
             elif there[0].file_size > MAX_BYTES:
                 raise FetchError(f"{self.place}: {name} has {there[0].file_size:,} bytes.")
             else:
                 with self.reading:  # zipfile's own count of readers is not safe
-                    content = self.archive.read(there[0])
-                new.write_bytes(content)
+                    new.write_bytes(self.archive.read(there[0]))
             check(new)
 
 
-class Photos:
+class MissingPhotos:
     """The photos of `images` (records of instances.json), which belong into `folder`.
 
     `missing` has the reasons by file name, once they were looked for; `came` counts the new ones.

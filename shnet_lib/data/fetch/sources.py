@@ -50,7 +50,7 @@ COCO_STORES = (
     "http://images.cocodataset.org",
     "https://s3.amazonaws.com/images.cocodataset.org",
 )
-NOTHING = Sources()
+NO_SOURCES = Sources()
 PUBLISHED = Sources(
     annotations=("https://web.archive.org/web/{time}/" + UNC, UNC),
     photos=tuple(f"{store}/train2014/{{file_name}}" for store in COCO_STORES),

@@ -8,7 +8,7 @@ import errno
 import shutil
 import stat
 import zipfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
@@ -16,12 +16,12 @@ from shnet_lib.data.fetch.download import DiskFull, FetchError, require_space
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import whole_file
 
-REMEDY = "Delete it and fetch it again, from a place you trust."
+FETCH_AGAIN = "Delete it and fetch it again, from a place you trust."
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def blame(source: str, remedy: str = REMEDY) -> Iterator[None]:
+def blame(source: str, remedy: str = FETCH_AGAIN) -> Iterator[None]:
     """What goes wrong in the block is the fault of `source`, unless the disk is full.
 
     Raises:
@@ -52,18 +52,18 @@ def read_members(path: Path, limit: int) -> dict[str, zipfile.ZipInfo]:
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             begins = file.read(40)
-        raise FetchError(f"{where}: not a zip file; it begins with {begins!r}. {REMEDY}")
+        raise FetchError(f"{where}: not a zip file; it begins with {begins!r}. {FETCH_AGAIN}")
     with blame(str(where)), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         if reason := _why_refused(entry, members):
-            raise FetchError(f"{where}: member {entry.orig_filename!r} {reason}. {REMEDY}")
+            raise FetchError(f"{where}: member {entry.orig_filename!r} {reason}. {FETCH_AGAIN}")
         members[entry.filename] = entry
     total = sum(entry.file_size for entry in entries)
     if total > limit:
         reason = f"unpacks to {total:,} bytes, where at most {limit:,} are allowed"
-        raise FetchError(f"{where}: {reason}. {REMEDY}")
+        raise FetchError(f"{where}: {reason}. {FETCH_AGAIN}")
     return {name: entry for name, entry in members.items() if not entry.is_dir()}
 
 
@@ -87,23 +87,21 @@ def check_zip(path: Path, limit: int) -> None:
     read_members(path, limit)
     with blame(str(path.absolute())), zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
-            raise FetchError(f"{path.absolute()}: member {damaged!r} is damaged. {REMEDY}")
+            raise FetchError(f"{path.absolute()}: member {damaged!r} is damaged. {FETCH_AGAIN}")
 
 
-def unpack(path: Path, targets: Mapping[str, Path], limit: int) -> None:
-    """Write members (by name) to their targets; each gets its name when it is whole.
+def unpack(path: Path, name: str, target: Path, limit: int) -> None:
+    """Write the member `name` to `target`, which gets its name when it is whole.
 
     Raises:
-        DiskFull: they do not fit.
-        FetchError: a member is missing or damaged, or read_members raises it.
+        DiskFull: it does not fit.
+        FetchError: it is missing or damaged, or read_members raises it.
     """
     members = read_members(path, limit)
-    for name, target in targets.items():
-        if name not in members:
-            raise FetchError(f"{path.absolute()}: holds no {name!r}. {REMEDY}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        require_space(target.parent, members[name].file_size)
-        with blame(f"{path.absolute()}: {name!r}"), whole_file(target) as new:
-            with zipfile.ZipFile(path) as archive, archive.open(members[name]) as source:
-                with new.open("wb") as file:
-                    shutil.copyfileobj(source, file, 2**20)
+    if name not in members:
+        raise FetchError(f"{path.absolute()}: holds no {name!r}. {FETCH_AGAIN}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, members[name].file_size)
+    with blame(f"{path.absolute()}: {name!r}"), whole_file(target) as new, new.open("wb") as file:
+        with zipfile.ZipFile(path) as archive, archive.open(members[name]) as source:
+            shutil.copyfileobj(source, file, 2**20)
