@@ -127,7 +127,7 @@ def keep_the_rules(fusion: nn.Module) -> None:
     """Raise CheckFailed where a module is over its budget or has the wrong outputs."""
     if not isinstance(fusion, nn.Module):
         raise CheckFailed(f"an nn.Module is wanted, not a {type(fusion).__name__}")
-    count = count_parameters(fusion)
+    count = module_size(fusion)
     if count > PARAMETERS:
         raise CheckFailed(
             f"your module has {count:,} parameters, the budget is {PARAMETERS:,}: a 1 x 1 "
@@ -148,12 +148,12 @@ def keep_the_rules(fusion: nn.Module) -> None:
         raise CheckFailed("forward returns NaN or infinite numbers: is something divided by zero?")
 
 
-def count_parameters(fusion: nn.Module) -> int:
+def module_size(fusion: nn.Module) -> int:
     """All parameters of a module: the budget counts them."""
     return sum(parameter.numel() for parameter in fusion.parameters())
 
 
-def run(make: Maker, seed: int) -> float:
+def score_of(make: Maker, seed: int) -> float:
     """A module made and trained from one seed; its overall IoU on val. No rule is asked.
 
     Raises:
@@ -165,8 +165,8 @@ def run(make: Maker, seed: int) -> float:
 
 def enter(name: str, make: Maker, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Lines for the table of what has been reached: one per seed."""
-    count = count_parameters(make(CHANNELS))
-    scores = {seed: f"{run(make, seed):.4f}" for seed in seeds}
+    count = module_size(make(CHANNELS))
+    scores = {seed: f"{score_of(make, seed):.4f}" for seed in seeds}
     return [
         {"module": name, "parameters": count, "seed": seed, "overall_iou": scores[seed]}
         for seed in seeds
@@ -194,7 +194,7 @@ def reached_table(lines: Sequence[Mapping[str, Any]]) -> Table:
 @cache
 def score_of_conv3d(seed: int) -> float:
     """What is to be beaten: Table 2's row 5, made as the learner's module is."""
-    return run(Conv3D, seed)
+    return score_of(Conv3D, seed)
 
 
 def score(fusion: nn.Module, seed: int) -> float:

@@ -70,7 +70,7 @@ def test_a_loss_that_explodes_is_told_with_its_step(few, monkeypatch):
 
 def test_what_has_been_reached_stands_in_order_with_its_parameters_and_its_seeds(monkeypatch):
     scores = {("small", 0): 0.5, ("small", 1): 0.6, ("HCAM", 0): 0.9, ("HCAM", 1): 0.7}
-    monkeypatch.setattr(finale, "run", lambda make, seed: scores[make.__name__, seed])
+    monkeypatch.setattr(finale, "score_of", lambda make, seed: scores[make.__name__, seed])
     small = type("small", (Conv3D,), {})
     lines = finale.enter("small", small, (0, 1)) + finale.enter("HCAM", HCAM, (0, 1))
     table = finale.reached_table(lines)
@@ -87,14 +87,14 @@ def test_the_table_in_the_repository_is_what_its_command_gives():
     assert [(line["module"], line["seed"]) for line in first[2:5]] == [
         ("HCAM", "2"), ("Conv3D (Table 2)", "0"), ("Conv3D (Table 2)", "1"),
     ]  # fmt: skip
-    score = finale.run(Conv3D, seed=0)
+    score = finale.score_of(Conv3D, seed=0)
     assert score == pytest.approx(float(first[3]["overall_iou"]), abs=0.03)
 
 
 def test_a_run_makes_its_module_and_its_batches_from_one_seed(monkeypatch):
     seen = []
     monkeypatch.setattr(finale, "score", lambda fusion, seed: seen.append((fusion, seed)) or 0.5)
-    assert [finale.run(Conv3D, seed) for seed in (3, 3, 4)] == [0.5] * 3
+    assert [finale.score_of(Conv3D, seed) for seed in (3, 3, 4)] == [0.5] * 3
     (one, again, other) = [fusion.aggregate.conv.weight for fusion, _ in seen]
     assert torch.equal(one, again) and not torch.equal(one, other)
     assert [seed for _, seed in seen] == [3, 3, 4]
