@@ -137,7 +137,7 @@ def learn_by_heart(network, batch, steps=50, learning_rate=1e-3):
 
 
 # %% [markdown]
-# A test needs to be able to fail. So here is a second network whose phrases are hidden: every word is "unknown". It sees each scene twice, and is asked for two different answers.
+# A test needs to be able to fail. So here is a second network whose phrases are hidden: every word is "unknown". This control sees each scene twice, and is asked for two different answers.
 #
 # One number helps to read any loss. Suppose that a network knew *only* which share $p$ of the pixels is meant, and said $p$ everywhere. Its loss would be the entropy of $p$. **Predict:** will the loss of the network without phrases stay there?
 
@@ -202,7 +202,7 @@ for t in (0, 25, 50, 75, 100):
     print(f"after {t:3} of 100 steps: {1.2e-4 * factor:.2e}")
 
 # %% [markdown]
-# This rate depends on nothing but $t$ and $T$. So the length of a run must be chosen before it starts. The released code lowers the rate to 0.7 of itself instead, when validation has not improved for more than 2 epochs. That needs no length, but a few unlucky evaluations lower the rate for good. **Now you:** [The poly schedule](../exercises/06_training_ex.ipynb).
+# This rate depends on nothing but $t$ and $T$. So the length of a run must be chosen before it starts. The released code lowers the rate to 0.7 of itself instead, when validation has not improved for more than 2 epochs. This rule needs no length, but a few unlucky evaluations lower the rate for good. **Now you:** [The poly schedule](../exercises/06_training_ex.ipynb).
 #
 # ## The loop in twenty lines
 #
@@ -230,7 +230,7 @@ def fit_by_hand(network, batches, steps, learning_rate, power=0.7):
 
 
 # %% [markdown]
-# The batches come from a sampler. It draws scenes and takes some expressions of each, shuffled by a seed. The library's `fit` is the same loop, with what a long run needs besides: devices, checkpoints, evaluation. Are its losses exactly ours? **Now you:** [One training step](../exercises/06_training_ex.ipynb).
+# The batches come from a sampler. The sampler draws scenes and takes some expressions of each, shuffled by a seed. The library's `fit` is the same loop, with what a long run needs besides: devices, checkpoints, evaluation. Are its losses exactly ours? **Now you:** [One training step](../exercises/06_training_ex.ipynb).
 
 # %%
 from torch.utils.data import DataLoader

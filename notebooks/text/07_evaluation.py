@@ -176,7 +176,7 @@ for batch in (8, 32, 64):
     )
 
 # %% [markdown]
-# A result must not depend on the batch size. The library's `evaluate` makes one row per expression. It gives no number if a row is missing or came twice, as can happen on several GPUs. It must find what we found:
+# A result must not depend on the batch size. The library's `evaluate` makes one row per expression. The function gives no number if a row is missing or came twice, as can happen on several GPUs. The same number must come out:
 
 # %%
 import time
@@ -243,7 +243,7 @@ explore(
 # %% [markdown]
 # ## The released protocol
 #
-# The released code compares at 160 × 160 pixels, with the threshold 0.40. It also resizes the *true* mask, bilinearly, with aligned corners and without antialiasing, and then takes what is > 0. So a new pixel belongs to the thing as soon as one of the photo's four pixels around it does: the truth is *dilated*. The same mask is the target in the released training. By how much does it grow? Thirty discs at random places, in photos of two common sizes:
+# The released code compares at 160 × 160 pixels, with the threshold 0.40. The code also resizes the *true* mask, bilinearly, with aligned corners and without antialiasing, and then takes what is > 0. So a new pixel belongs to the thing as soon as one of the photo's four pixels around it does: the truth is *dilated*. The same mask is the target in the released training. By how much does it grow? Thirty discs at random places, in photos of two common sizes:
 
 # %%
 from shnet_course.measure.conventions import cost_of_dilation, discs
@@ -374,7 +374,7 @@ for column, name in enumerate(TABLE_1_COLUMNS):
 #
 # - **UNC and ReferIt at 320.** SHNet leads by 1.2 and 1.8 points on UNC's val and testA, about as much as the band is wide, and by 1.68 on ReferIt, three times the band. On testB the lead is 0.10.
 # - **UNC+.** The "consistent performance gains on the UNC+ dataset at all splits" (section 4.3) are 0.29, 0.35 and 0.32 points, from one run each. Each lies inside its band, which is a guess from other data. So the table alone cannot tell such a gain from chance.
-# - **G-Ref.** Section 4.3 calls SHNet "marginally below BusNet". That holds for 448 pixels (49.90 against 49.98). At 320, the size of the other rows, SHNet lies 1.03 below BUSNet and also below CMPC and EFN: place four.
+# - **G-Ref.** Section 4.3 calls SHNet "marginally below BusNet". This verdict holds for 448 pixels (49.90 against 49.98). At 320, the size of the other rows, SHNet lies 1.03 below BUSNet and also below CMPC and EFN: place four.
 # - **Post-processing.** Rows without an asterisk were refined by a dense CRF, which moves a mask's border to edges of the photo. SHNet leads those rows without that help.
 #
 # ### Who has seen the test photos?

@@ -76,7 +76,7 @@ maps = look.words_over_pixels()[level, -1]  # (T, H, W)
 show(draw_words_over_pixels(scene, look.words, maps, look.probability > 0.5))
 
 # %% [markdown]
-# All five words look at the answer, and “the” does it as much as “cross” does. They are one look, seen five times. Figure 7 shows no word like “the”.
+# All five words look at the answer, and “the” does it as much as “cross” does. The five maps are one look, seen five times. Figure 7 shows no word like “the”.
 #
 # Click on a cell of the scene, or on a word under it. Blue is what that token takes from the pixels, bars what it takes from the words. Compare the first layer with the last one.
 

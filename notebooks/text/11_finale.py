@@ -150,7 +150,7 @@ more = {
 show(draw_intervals(more, 0, "overall IoU minus Conv3D's"))
 
 # %% [markdown]
-# The modest entry leads with all three seeds, and its interval ends just above 0: clear, by little. It begins with maps that the decoder nearly knows, and may move away from them. `Mean` is behind Conv3D by four points on average, and its interval ends just below 0. HCAM's is the widest, since its seeds differ most. Three seeds are few.
+# The modest entry leads with all three seeds, and its interval ends just above 0: clear, by little. The module begins with maps that the decoder nearly knows, and may move away from them. `Mean` is behind Conv3D by four points on average, and its interval ends just below 0. HCAM's is the widest, since its seeds differ most. Three seeds are few.
 #
 # **Now you:** [The finale: a fusion of your own](../exercises/08_ablations_ex.ipynb), the last exercise of the course. Its check holds this contest and notes that you won. Its hints lead to a module that wins clearly.
 #
@@ -174,7 +174,7 @@ show(draw_intervals(more, 0, "overall IoU minus Conv3D's"))
 #
 # <details><summary>Answers</summary>
 #
-# 1. It learned to read HCAM's $G$. With fixed weights the contest would ask who imitates HCAM best.
+# 1. The decoder learned to read HCAM's $G$. With fixed weights the contest would ask who imitates HCAM best.
 # 2. Whether it would have caught up. Forty steps measure how fast one starts.
 # 3. The batches of a seed are easy or hard for all entries. What they share falls away in the difference.
 # 4. Run other seeds, and look at an interval of the differences.
