@@ -37,7 +37,7 @@ def run(data: Path, out: Path, steps: int) -> int:
         found = evaluate(network, val_set, accelerator, protocol, batch_size=5)
         torch.save(found, out / f"{protocol}{accelerator.process_index}.pt")
 
-    command = ["train", "--preset", "quick", "--dataset", "unc", "--data", str(data)]
+    command = ["train", "--preset", "tables", "--dataset", "unc", "--data", str(data)]
     settings = tiny_texts(steps=steps, evaluate_every=2, learning_rate=0.02)
     command += ["--run", str(out / "run"), "--set", *settings]
     return main(command) or main([*command, "--resume"])

@@ -60,7 +60,8 @@ def some_steps(dataset: str, data: Path, run: Path) -> list[str]:
     settings = TINY_MODEL | {"model.decoder_widths": "16,16", "batch_size": 8, "steps": 3}
     settings |= {"cache_features": "false", "evaluate_every": "none"}
     pairs = [f"{name}={value}" for name, value in settings.items()]
-    return ["--dataset", dataset, "--data", str(data), "--run", str(run), "--set", *pairs]
+    named = ["--preset", "tables", "--dataset", dataset, "--data", str(data), "--run", str(run)]
+    return [*named, "--set", *pairs]
 
 
 def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
@@ -79,7 +80,7 @@ def check_report(line: str, dataset: str, data: Path, run: Path) -> None:
 
 
 def test_the_command_trains_and_evaluates_every_split(photo_data: Path, tmp_path) -> None:
-    command = [sys.executable, "-m", "shnet_lib", "train", "--preset", "tables"]
+    command = [sys.executable, "-m", "shnet_lib", "train"]
     command += some_steps("unc", photo_data, tmp_path / "run")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as small networks like it
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
