@@ -403,7 +403,7 @@ measured["weights never kept"] = [sfm_memory(side, False) for side in sides]
 show(draw_memory(sides, measured, {}))
 
 # %% [markdown]
-# Without weights the memory grows with the number of tokens, not with its square. With the rest of the network, about 15 samples then fit on an 11 GB card at 40 x 40, and 9 with the weights kept; lesson 06b has the settings that make smaller batches do.
+# Without weights the memory grows with the number of tokens, not with its square. With the rest of the network, about 15 samples then fit on an 11 GB card at 40 x 40, and 9 with the weights kept; lesson 06b shows smaller batches.
 #
 # ## Printed against released
 #
@@ -481,7 +481,7 @@ for name in ("printed", "released"):
     print(f"{name:9} {spread(fused_visual[0]):.2f}")
 
 # %% [markdown]
-# In the printed form nearly all pixels come out alike, and the network has to find their differences again through learnt attention. **Predict:** does it matter after 4,000 steps? Three seeds of each form on RefShapes:
+# In the printed form nearly all pixels come out alike, and training has to find their differences again. **Predict:** does it matter after 4,000 steps? Three seeds of each form:
 
 # %%
 from shnet_course.measure.ablations import by_row, differences
