@@ -46,7 +46,6 @@ EXPRESSIONS = {"train": 400, "val": 200}  # the first ones of each split
 STEPS, BATCH_SIZE, LEARNING_RATE = 40, 16, 1e-3
 
 Maker = Callable[[int], nn.Module]  # channels -> a fusion module: its class, as a rule
-Scores = Mapping[int, float]  # seed -> overall IoU on val
 
 
 @dataclass(frozen=True)
@@ -166,11 +165,8 @@ def score_of(make: Maker, seed: int) -> float:
 def enter(name: str, make: Maker, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Lines for the table of what has been reached: one per seed."""
     count = module_size(make(CHANNELS))
-    scores = {seed: f"{score_of(make, seed):.4f}" for seed in seeds}
-    return [
-        {"module": name, "parameters": count, "seed": seed, "overall_iou": scores[seed]}
-        for seed in seeds
-    ]
+    entry = {"module": name, "parameters": count}
+    return [entry | {"seed": seed, "overall_iou": f"{score_of(make, seed):.4f}"} for seed in seeds]
 
 
 def reached_table(lines: Sequence[Mapping[str, Any]]) -> Table:

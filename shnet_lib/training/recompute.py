@@ -32,13 +32,12 @@ def recompute_activations(network: SHNet) -> None:
     """
     sfm = [] if network.sfm is None else [network.sfm]
     layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
-    steps = list(network.upsample.steps)
-    doubling = [step for step in steps if isinstance(step[0], ConvolveDoubled)]
-    others = [step for step in steps if step not in doubling]
-    for part in (*network.projections, *sfm, *layers, network.fusion, network.aspp, *others):
-        part.forward = partial(_recompute, part, part.forward)
-    for step in doubling:
-        step.forward = partial(_by_channels, step)
+    steps = network.upsample.steps
+    for part in (*network.projections, *sfm, *layers, network.fusion, network.aspp, *steps):
+        if isinstance(part, nn.Sequential) and isinstance(part[0], ConvolveDoubled):
+            part.forward = partial(_by_channels, part)
+        else:
+            part.forward = partial(_recompute, part, part.forward)
 
 
 def _recompute(part: nn.Module, forward: Callable, *inputs: Tensor, **options: Any) -> Any:

@@ -23,7 +23,7 @@ from shnet_lib.data.errors import DataError
 from shnet_lib.errors import ShnetError
 from shnet_lib.files import flush
 
-BLOCK_BYTES = 2**17  # bytes
+BLOCK_BYTES = 2**17
 SPARE = 100 * 10**6  # bytes that are left free on the disk
 LONGEST_WAIT = 60  # seconds, whatever a server asks for
 FOR_NOW = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one a little later
