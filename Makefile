@@ -64,7 +64,7 @@ test: $(TESTABLE) data  ## run the fast checks on two cores: ruff and the tests;
 
 test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long tests, every notebook, the browser
 	$(PYTEST) --no-loadscope-reorder -m "slow or long"
-	SHNET_PRESET=smoke $(PYTEST) --nbval-lax --nbval-cell-timeout 600 --nbval-current-env --timeout 900 notebooks
+	SHNET_PRESET=smoke $(PYTEST) --nbval-lax --nbval-cell-timeout 1800 --nbval-current-env --timeout 2400 notebooks
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks

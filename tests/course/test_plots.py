@@ -253,7 +253,7 @@ def test_a_picture_without_a_text_is_not_shown():
 
 def test_a_notebook_shows_a_picture_with_its_text_and_redraws_it_in_place(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [cell.outputs for cell in notebook.cells]
     assert [len(outputs) for outputs in shown] == [1, 1, 1, 1]  # two redrawings, one display
     texts = [outputs[0].data["text/plain"] for outputs in shown]

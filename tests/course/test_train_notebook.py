@@ -200,7 +200,7 @@ def test_ctrl_c_ends_it_with_the_way_on(tmp_path, number):
         lines.append(line.rstrip())
         if lines[-1] == "   waiting":
             process.send_signal(number)
-    assert process.wait(timeout=60) == 130, process.stderr.read()
+    assert process.wait(timeout=240) == 130, process.stderr.read()
     assert lines[-3] == "   left", "the cell was interrupted, not killed"
     assert lines[-1].startswith("interrupted before its first evaluation, ")
     assert process.stderr.read() == ""

@@ -147,7 +147,7 @@ explore(draw, "a picture {width} wide".format, width=slider)
 
 def test_the_picture_is_an_output_of_its_cell_and_is_redrawn_there(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}}).execute()
     controls, picture = notebook.cells[0].outputs
     assert not notebook.cells[1].outputs
     assert WIDGET in controls.data and controls.data["text/plain"].startswith("Controls (width)")

@@ -254,7 +254,7 @@ def test_the_remedy_for_missing_refshapes_works(tmp_path: Path) -> None:
     assert program == "shnet"
     few = ["--train", "2", "--val", "2", "--testA", "2", "--testB", "2"]
     subprocess.run(
-        [sys.executable, "-m", "shnet_lib", *arguments, *few], cwd=ROOT, check=True, timeout=240
+        [sys.executable, "-m", "shnet_lib", *arguments, *few], cwd=ROOT, check=True, timeout=600
     )
     assert read_refer(tmp_path / "new", "refshapes-unc", "val")
 

@@ -30,7 +30,7 @@ def test_the_command_trains_evaluates_and_ends_with_one_line_of_json(squares_fol
     launch = "-m accelerate.commands.launch --cpu --num_processes 1 -m shnet_lib"
     command = [sys.executable, *launch.split(), *arguments(squares_folder, tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert result.returncode == 0, result.stderr[-4000:]
     line = json.loads(result.stdout.splitlines()[-1])
     assert list(line) == ["dataset", "preset", "seconds", "val", "testA", "testB"]

@@ -45,7 +45,7 @@ def start(script: str, *arguments, processes: int = 1) -> subprocess.CompletedPr
         env=os.environ | ENVIRONMENT,
     ) as process:
         try:
-            printed, said = process.communicate(timeout=240)
+            printed, said = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             process.terminate()  # torchrun then ends its processes; killed, it would leave them
             raise
