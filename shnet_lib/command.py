@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from shnet_lib.errors import ShnetError
 
@@ -193,6 +194,8 @@ def do_evaluate(given: argparse.Namespace) -> None:
     report: dict = {"network": str(given.network), "dataset": dataset, "protocol": given.protocol}
     for split in given.split or unseen_splits(dataset, given.data):
         expressions = read_expressions(given.data, dataset, split)
+        if split != "train":
+            expressions = _unseen(expressions, trained, split)
         measured = evaluate(
             trained.network,
             trained.evaluation_set(expressions),
@@ -204,6 +207,21 @@ def do_evaluate(given: argparse.Namespace) -> None:
         if given.out:
             write_table(given.out / f"expressions-{split}.csv", measured.rows)
     print(json.dumps(report))
+
+
+def _unseen(expressions: list, trained: Any, split: str) -> list:
+    """Without those on photos whose COCO numbers stand in the network's card as trained on."""
+    from shnet_lib.data.coco import coco_photo
+    from shnet_lib.data.errors import DataError
+
+    trained_on = frozenset(trained.card.get("trained_on", ()))
+    unseen = [one for one in expressions if coco_photo(one.image_path.name) not in trained_on]
+    if expressions and not unseen:
+        raise DataError(f"{split}: the network was trained on every photo of it. Take other photos.")
+    if left_out := len(expressions) - len(unseen):
+        told = f"{split}: {left_out:,} expressions left out, on photos that it was trained on"
+        print(told, file=sys.stderr)
+    return unseen
 
 
 def add_predict(verbs: argparse._SubParsersAction) -> None:

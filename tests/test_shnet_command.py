@@ -1,6 +1,7 @@
 """`shnet`: what each verb does for a person, and that what is wrong is one line and status 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from shnet_lib import load_shnet, predict
 from shnet_lib.command import main
+from shnet_lib.data import read_expressions
 from shnet_lib.prediction import highlight
 from shnet_lib.training.ablations import read_lines
 
@@ -82,6 +84,33 @@ def test_evaluate_gives_the_figures_of_the_function(squares, tmp_path, capsys):
     pixels = [sum(int(row[name]) for row in rows) for name in ("intersection", "union")]
     assert report["val"]["overall_iou"] == round(pixels[0] / pixels[1], 4)
     assert "testA" not in report
+
+
+def test_evaluate_leaves_out_what_the_card_says_was_trained_on(squares, tmp_path, capsys):
+    """Of COCO's photos, by the number in their names; all of them are an error, train is whole."""
+    numbers = [each.image_id for each in read_expressions(squares, "unc", "val")]
+    assert len(set(numbers)) > 1
+    network = tmp_path / "network"
+    shutil.copytree(SHIPPED, network)
+    card = json.loads((network / "card.json").read_text())
+    given = ["evaluate", str(network), "--data", str(squares), "--dataset", "unc"]
+
+    def trained_on(photos):
+        (network / "card.json").write_text(json.dumps(card | {"trained_on": sorted(photos)}))
+
+    trained_on({numbers[0]})
+    assert main([*given, "--split", "val", "--out", str(tmp_path / "rows")]) == 0
+    left_out = numbers.count(numbers[0])
+    assert f"val: {left_out} expressions left out" in capsys.readouterr().err
+    rows = read_lines(tmp_path / "rows" / "expressions-val.csv")
+    assert len(rows) == len(numbers) - left_out
+
+    trained_on(set(numbers))
+    assert main([*given, "--split", "val"]) == 2
+    assert "every photo" in capsys.readouterr().err
+    trained_on({each.image_id for each in read_expressions(squares, "unc", "train")})
+    assert main([*given, "--split", "train"]) == 0
+    assert "left out" not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from refgen.folders import complete_folder
 from refgen.records import mask_record, ref_record
-from shnet_lib.data.coco import Instances, rasterize
+from shnet_lib.data.coco import Instances, coco_photo, rasterize
 from shnet_lib.data.errors import DataError, read_json, require_file
 from shnet_lib.data.images import read_pixels
 
@@ -39,10 +39,12 @@ from .scene import Scene, Thing
 from .variants import can_be_moved, vary
 from .words import PERSON_LABELS
 
-FORMAT = 1  # raised whenever the same settings would give other data
+FORMAT = 2  # raised whenever the same settings would give other data
 SHARES = {"val": 0.08, "test": 0.08}  # of the photos; train has the rest
 PHRASES = 6  # at most so many for an object of a picture
 QUALITY = 92  # of a variant's JPEG
+# The shipped network's, whose photos are never in val or test: see `_split`.
+CARD = Path(__file__).parents[2] / "data" / "weights" / "shnet_photos" / "card.json"
 REMEDY = "It should be a COCO-format instance file; docs/photos.md says what it holds."
 
 
@@ -77,7 +79,10 @@ class Source:
                 f"{self.instances.file}: {len(self.photos)} photos with annotations, where train, "
                 "val and test need three. Add photos."
             )
-        self.split = _split(self.photos, settings.seed)
+        trained_on = frozenset(json.loads(CARD.read_text())["trained_on"])
+        names = {i: self.instances.images[i]["file_name"] for i in self.photos}
+        shown = frozenset(i for i, name in names.items() if coco_photo(name) in trained_on)
+        self.split = _split(self.photos, settings.seed, shown)
         self.trained = [i for i in self.photos if self.split[i] == "train"]
         self.read = lru_cache(maxsize=64)(self._read)  # one that is cut from may come again
 
@@ -123,9 +128,14 @@ def _read_people(path: str | None) -> dict[Any, str]:
     return {number: label for label, numbers in told.items() for number in numbers}
 
 
-def _split(photos: list, seed: int) -> dict[Any, str]:
-    """A photo keeps its place in the order whatever other photos there are."""
-    order = sorted(photos, key=lambda photo: sha256(f"{seed} {photo}".encode()).digest())
+def _split(photos: list, seed: int, shown: frozenset) -> dict[Any, str]:
+    """A photo keeps its place in the order whatever other photos there are.
+
+    `shown` are those that the shipped network was trained on. They are never in val or test, where
+    there are others to fill them, so that the network can be measured there.
+    """
+    digest = {photo: sha256(f"{seed} {photo}".encode()).digest() for photo in photos}
+    order = sorted(photos, key=lambda photo: (photo in shown, digest[photo]))
     split = dict.fromkeys(photos, "train")
     first = 0
     for name, share in SHARES.items():

@@ -1,6 +1,7 @@
 """COCO's instances.json: photos, annotations and categories by id, and the masks they describe."""
 
 import math
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -17,6 +18,16 @@ ID = (int, str)
 IMAGE = {"id": ID, "file_name": str, "height": int, "width": int}
 ANNOTATION = {"id": ID, "image_id": ID, "category_id": ID, "segmentation": (list, dict)}
 CATEGORY = {"id": ID, "name": str}
+
+
+def coco_photo(file_name: str) -> int | None:
+    """COCO's number of a photo, by its name in any year's release or as a made picture's.
+
+    "COCO_val2014_000000000042.jpg", "000000000042.jpg", "000000000042_3.jpg" -> 42; other names
+    -> None.
+    """
+    found = re.fullmatch(r"(?:.*_)?(\d{12})(?:_\d+)?\.jpg", PurePosixPath(file_name).name)
+    return int(found[1]) if found else None
 
 
 class Instances:

@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 from refgen.photos import colours, variants, words
 from refgen.photos.phrases import why_not, write_phrases
 from refgen.photos.scene import Middle, Objects, Placed, Scene, Thing
-from refgen.photos.write import PHRASES, Settings, generate, measure
+from refgen.photos.write import CARD, PHRASES, Settings, Source, generate, measure
 from refgen.queries import Extreme, Not, Ordinal, Relation, refers
 from shnet_lib.data import read_expressions
 from shnet_lib.data.errors import DataError
@@ -289,6 +289,22 @@ def test_the_library_reads_it_and_no_photo_is_in_two_splits(data):
         for expression in expressions:
             size = Image.open(expression.image_path).size
             assert size == (expression.width, expression.height)
+
+
+@pytest.mark.parametrize("others", [1, 4])
+def test_photos_that_the_shipped_network_saw_are_never_measured_on(photos, tmp_path, others):
+    """By their COCO numbers; with too few others, val and test are filled up with them."""
+    shown = json.loads(CARD.read_text())["trained_on"]
+    document = json.loads((photos / "instances.json").read_text())
+    for image, number in zip(document["images"][others:], shown, strict=False):
+        image["file_name"] = f"COCO_val2014_{number:012}.jpg"
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    unseen = {image["id"] for image in document["images"][:others]}
+    for seed in range(5):
+        split = Source(Settings(str(tmp_path / "instances.json"), "", seed=seed)).split
+        measured = {photo for photo, name in split.items() if name != "train"}
+        assert len(measured) == 2
+        assert measured <= unseen if others > 1 else unseen < measured
 
 
 class Interpreter:
