@@ -24,8 +24,10 @@ PYTEST     = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 GENERATE   = $(BIN)/shnet data make refshapes --out data/refshapes
 
 # Linux hands freed memory back after every step of a training and clears it anew for the next one.
-# Keeping it makes a step on a CPU a tenth faster: docs/performance.md.
+# Keeping it makes a step on a CPU faster; so does, beside other programs, a thread that waits for
+# another one for less long before it sleeps: docs/performance.md has the figures.
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
+export GOMP_SPINCOUNT ?= 10000
 
 # A kernel from elsewhere with our kernel's name would run the notebooks.
 unexport JUPYTER_PATH
@@ -62,9 +64,10 @@ test: $(TESTABLE) data  ## run the fast checks on two cores: ruff and the tests;
 	$(BIN)/ruff format --check .
 	$(PYTEST) --no-loadscope-reorder $(if $(COV),--cov)
 
+# Lesson 10 is trained by a slow test, with 20 steps in place of the 4,000 that it stores.
 test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long tests, every notebook, the browser
 	$(PYTEST) --no-loadscope-reorder -m "slow or long"
-	SHNET_PRESET=smoke $(PYTEST) --nbval-lax --nbval-cell-timeout 1800 --nbval-current-env --timeout 2400 notebooks
+	$(PYTEST) --nbval-lax --nbval-cell-timeout 1800 --nbval-current-env --timeout 2400 notebooks --ignore notebooks/10_train_unc.ipynb
 
 bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
 	$(BIN)/python -m benchmarks

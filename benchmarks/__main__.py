@@ -10,14 +10,15 @@ import json
 import os
 import platform
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
-from benchmarks.allocator import VARIABLE, measure_allocator
 from benchmarks.compiled import measure_compiled
+from benchmarks.environment import SETTINGS, measure_environment
 from benchmarks.growth import measure_growth, measure_memory
 from benchmarks.pipe import measure_pipe
 from benchmarks.report import draw_growth, renew_tables
@@ -26,7 +27,7 @@ from benchmarks.step import check_equal, measure_steps
 from shnet_lib.training.config import PRESETS
 
 DOCS = Path(__file__).parents[1] / "docs"
-SECTIONS = ("equality", "step", "growth", "memory", "allocator", "compile", "pipe")
+SECTIONS = ("equality", "step", "growth", "memory", "environment", "compile", "pipe")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         "step": lambda: measure_steps(config, given.repeats),
         "growth": lambda: measure_growth(config, max(given.repeats // 2, 1)),
         "memory": lambda: measure_memory(config),
-        "allocator": lambda: measure_allocator(given.repeats, given.tiny),
+        "environment": lambda: measure_environment(given.repeats, given.tiny),
         "compile": lambda: measure_compiled(quick, given.repeats),
         "pipe": lambda: measure_pipe(given.data, given.dataset, config.image_size, given.repeats),
     }
@@ -81,7 +82,7 @@ def where(section: str, given: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        VARIABLE: os.environ.get(VARIABLE, ""),
+        **{name: os.environ.get(name, "") for name in sorted({*chain(*SETTINGS.values())})},
     }
 
 

@@ -43,8 +43,15 @@ def measure_growth(config: ModelConfig, repeats: int) -> list[dict[str, Any]]:
 def _measure(config: ModelConfig, setting: dict[str, int], repeats: int) -> dict[str, float]:
     batch = make_batch(config, setting["batch"], setting["expressions per image"], setting["words"])
     network = make_network(config, grid=setting["grid"])
-    row = {"seconds per sample": _seconds(network, batch, repeats)}
-    if setting["grid"] != BASE["grid"] or setting == BASE:
+    networks = {"seconds per sample": network}
+    of_grid = setting["grid"] != BASE["grid"] or setting == BASE
+    if of_grid:
+        frugal = networks["seconds per sample, recompute"] = make_network(
+            config, grid=setting["grid"]
+        )
+        recompute_activations(frugal)
+    row = _seconds(networks, batch, repeats)
+    if of_grid:
         row["of it SFM"] = _sfm_seconds(network, setting, repeats)
     for name, kind in KEPT.items():
         make = partial(_make, config, setting, *kind[:2])
@@ -53,9 +60,13 @@ def _measure(config: ModelConfig, setting: dict[str, int], repeats: int) -> dict
     return row
 
 
-def _seconds(network: SHNet, batch: dict, repeats: int) -> float:
-    run = {"step": partial(forward_backward, network, batch, torch.float32)}
-    return in_turns(run, repeats)["step"] / len(batch["image_index"])
+def _seconds(networks: dict[str, SHNet], batch: dict, repeats: int) -> dict[str, float]:
+    steps = {
+        name: partial(forward_backward, network, batch, torch.float32)
+        for name, network in networks.items()
+    }
+    count = len(batch["image_index"])
+    return {name: seconds / count for name, seconds in in_turns(steps, repeats).items()}
 
 
 def _sfm_seconds(network: SHNet, setting: dict[str, int], repeats: int) -> float:

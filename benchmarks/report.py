@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.growth import BASE, KEPT
 from benchmarks.step import CONTENDERS
+from shnet_course.pictures.base import PALETTE
 
 MARKS = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.S)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: also for the colour-blind
 
 
 def renew_tables(page: Path, results: dict[str, Any]) -> None:
@@ -73,45 +73,46 @@ def _growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "value": row[row["axis"]],
             "s per sample": row["seconds per sample"],
             "of it SFM": row.get("of it SFM", ""),
+            "s with recompute": row.get("seconds per sample, recompute", ""),
             **{f"MiB, {name}": row[f"saved MiB per sample, {name}"] for name in KEPT},
         }
         for row in rows
     ]
 
 
-TABLES = {"step": _steps, "growth": _growth, "memory": list}
+TABLES = {"step": _steps, "growth": _growth, "memory": list, "environment": list}
 
 
 def draw_growth(rows: list[dict[str, Any]]) -> Figure:
     """Four panels: memory and time over the grid, time over the batch and expressions per image."""
-    figure = Figure(figsize=(10, 7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(10, 7))
     memory, grid, batch, shared = figure.subplots(2, 2).flat
     by_axis = {axis: [row for row in rows if row["axis"] == axis] for axis in BASE}
 
     cells = [row["grid"] ** 2 for row in by_axis["grid"]]
-    for name, colour in zip(KEPT, COLOURS, strict=True):
+    for name, colour in zip(KEPT, PALETTE, strict=True):
         values = [row[f"saved MiB per sample, {name}"] for row in by_axis["grid"]]
         memory.plot(cells, values, "o-", color=colour, label=name)
     memory.set(xlabel="grid cells, H x W", ylabel="MiB kept for backward, per sample")
-    memory.legend(frameon=False)
+    memory.legend()
 
     whole = [row["seconds per sample"] for row in by_axis["grid"]]
     fusion = [row["of it SFM"] for row in by_axis["grid"]]
     rest = [a - b for a, b in zip(whole, fusion, strict=True)]
     lines = (("whole step", whole), ("SFM, with attention", fusion), ("all but SFM", rest))
-    for (name, values), colour in zip(lines, COLOURS, strict=False):
+    for (name, values), colour in zip(lines, PALETTE, strict=False):
         grid.plot(cells, values, "o-", color=colour, label=name)
     grid.set(xlabel="grid cells, H x W", ylabel="seconds per sample, fp32")
-    grid.legend(frameon=False)
+    grid.legend()
 
     counts = [row["batch"] for row in by_axis["batch"]]
     seconds = [row["seconds per sample"] * row["batch"] for row in by_axis["batch"]]
-    batch.plot(counts, seconds, "o-", color=COLOURS[0])
+    batch.plot(counts, seconds, "o-", color=PALETTE[0])
     batch.set(xlabel="expressions in the batch, an image each", ylabel="seconds per step, fp32")
 
     counts = [row["expressions per image"] for row in by_axis["expressions per image"]]
     seconds = [row["seconds per sample"] for row in by_axis["expressions per image"]]
-    shared.plot(counts, seconds, "o-", color=COLOURS[0])
+    shared.plot(counts, seconds, "o-", color=PALETTE[0])
     shared.set(
         xlabel="expressions per image, 8 in the batch", ylabel="seconds per expression, fp32"
     )
@@ -119,5 +120,4 @@ def draw_growth(rows: list[dict[str, Any]]) -> Figure:
     for panel in (memory, grid, batch, shared):
         panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
-        panel.spines[["top", "right"]].set_visible(False)
     return figure

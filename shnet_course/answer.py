@@ -51,15 +51,15 @@ def draw_answer(trained: TrainedSHNet, photo: Photo, phrase: str) -> Figure:
     """
     photo = for_the_screen(photo)
     prediction = predict(trained, photo, phrase)
-    figure = Figure(figsize=(8, 4), layout="constrained", dpi=100)
+    figure = Figure(figsize=(8, 4))
     left, right = figure.subplots(1, 2)
     draw_mask(left, np.asarray(photo), f"“{phrase}”", predicted=prediction.mask)
     shown = right.imshow(prediction.probability, vmin=0, vmax=1, cmap="cividis")
-    right.set_title("probability of each pixel", fontsize=10)
+    right.set_title("probability of each pixel")
     right.set_axis_off()
     figure.colorbar(shown, ax=right, shrink=0.8)
     if prediction.unknown_words:
-        figure.supxlabel(_unknown(prediction), fontsize=10)
+        figure.supxlabel(_unknown(prediction))
     figure.set_label(_describe(prediction, phrase))
     return figure
 

@@ -217,7 +217,9 @@ def _unseen(expressions: list, trained: Any, split: str) -> list:
     trained_on = frozenset(trained.card.get("trained_on", ()))
     unseen = [one for one in expressions if coco_photo(one.image_path.name) not in trained_on]
     if expressions and not unseen:
-        raise DataError(f"{split}: the network was trained on every photo of it. Take other photos.")
+        raise DataError(
+            f"{split}: the network was trained on every photo of it. Take other photos."
+        )
     if left_out := len(expressions) - len(unseen):
         told = f"{split}: {left_out:,} expressions left out, on photos that it was trained on"
         print(told, file=sys.stderr)

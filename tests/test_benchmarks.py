@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import SECTIONS, main
-from benchmarks.allocator import SETTING
+from benchmarks.environment import KEPT, SETTINGS, SHORT
 from benchmarks.literal import literal_version
 from benchmarks.memory import on_fake_tensors, peak_bytes, saved_bytes
 from benchmarks.report import with_tables
@@ -78,9 +78,11 @@ def test_the_literal_version_keeps_its_attention_weights():
     assert kept - frugal > weights
 
 
-def test_what_is_measured_of_the_allocator_is_what_make_sets():
+def test_what_is_measured_of_the_environment_is_what_make_sets():
     makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
-    assert f"export GLIBC_TUNABLES ?= {SETTING}\n" in makefile
+    exported = dict(re.findall(r"^export (\w+) \?= (.+)$", makefile, re.MULTILINE))
+    assert exported == KEPT | SHORT
+    assert KEPT | SHORT in SETTINGS.values()
 
 
 def test_the_page_shows_the_figures_that_were_measured():

@@ -464,7 +464,7 @@ uninterrupted = fit(settings, data, runs / "uninterrupted")
 
 def power_cut(history):
     if history[-1]["step"] == 6:
-        raise RuntimeError("the lights went out")
+        raise RuntimeError("a power cut")
 
 
 try:

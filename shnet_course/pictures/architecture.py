@@ -46,7 +46,7 @@ def draw_architecture(lit: Collection[str]) -> Figure:
     """
     if unknown := set(lit) - set(BOXES):
         raise ValueError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(BOXES)}")
-    figure = Figure(figsize=(10, 3.9), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 3.9))
     ax = figure.subplots()
     for name, (label, x, width, low, high) in BOXES.items():
         if name == "levels":
@@ -89,4 +89,4 @@ def _box(
     )
     ax.add_patch(box)
     middle = (low + high) / 2
-    ax.text(x, middle, label, ha="center", va="center", fontsize=10, color="0" if on else "0.3")
+    ax.text(x, middle, label, ha="center", va="center", color="0" if on else "0.3")

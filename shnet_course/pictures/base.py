@@ -51,6 +51,12 @@ def _shown(figure: Figure, alt: str) -> dict[str, Any]:
     return {"data": data, "metadata": {"image/png": {"alt": alt}}}
 
 
+def frame(ax: Axes) -> None:
+    """What a map has where a plot has axes: a line on each side, and no numbers."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+
+
 def photo_of(expression: Expression) -> np.ndarray:
     """The expression's photo, (H, W, 3) uint8, as stored: the masks' pixels are its pixels."""
     return np.asarray(Image.open(expression.image_path).convert("RGB"))
@@ -79,7 +85,7 @@ def draw_mask(
         if mask is not None and mask.any() and not mask.all():
             axes.contour(mask, levels=[0.5], colors="white", linewidths=3)
             axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.5)
-    axes.set_title(title, fontsize=10, wrap=True)
+    axes.set_title(title, wrap=True)
     axes.set_axis_off()
 
 
@@ -104,7 +110,7 @@ def cut_into_cells(photo: np.ndarray, grid: int) -> list[np.ndarray]:
 def grid_of(count: int, columns: int, cell: float = 2.6) -> tuple[Figure, list[Axes]]:
     """A figure with room for `count` pictures; the axes left over are hidden."""
     rows = -(-count // columns)
-    figure = Figure(figsize=(columns * cell, rows * (cell + 0.3)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(columns * cell, rows * (cell + 0.3)))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[count:]:
         spare.set_axis_off()
@@ -139,7 +145,7 @@ def draw_predictions(
 def draw_curves(history: Sequence[dict]) -> Figure:
     """The loss of training, and overall IoU on both splits, at each evaluation so far."""
     steps = [row["step"] for row in history]
-    figure = Figure(figsize=(9, 3), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3))
     left, right = figure.subplots(1, 2)
     left.plot(steps, [row["loss"] for row in history], "o-", color=PALETTE[0], markersize=3)
     left.set(xlabel="step", ylabel="loss (BCE per pixel)", title="Training loss", ylim=(0, None))
@@ -152,7 +158,6 @@ def draw_curves(history: Sequence[dict]) -> Figure:
     right.legend(loc="lower right")
     for ax in (left, right):
         ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 

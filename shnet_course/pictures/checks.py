@@ -16,7 +16,7 @@ def draw_masks(target: np.ndarray, found: np.ndarray) -> tuple[Figure, str]:
     """Two masks (H, W) bool, and where they differ: the figure and its alt text."""
     found = np.asarray(found).astype(bool)
     missing, surplus = target & ~found, found & ~target
-    figure = Figure(figsize=(9, 3), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3))
     wanted, yours, difference = figure.subplots(1, 3)
     _paint(wanted, {TARGET: target}, "wanted")
     _paint(yours, {PREDICTED: found}, "yours")
@@ -41,7 +41,8 @@ def _paint(ax, masks: dict[str, np.ndarray], title: str) -> None:
     ax.set_yticks(np.arange(height + 1) - 0.5, [])
     ax.grid(color="#E0E0E0", linewidth=0.5)
     ax.tick_params(length=0)
-    ax.set_title(title, fontsize=10)
+    ax.spines[:].set_visible(True)
+    ax.set_title(title)
 
 
 def compare_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tuple[Figure, str]:
@@ -52,11 +53,11 @@ def compare_maps(target: Tensor, found: Tensor, rows: str, columns: str) -> tupl
         target, found = target[differing.argmax()], found[differing.argmax()]
     colours = colormaps["viridis"].with_extremes(bad="white")  # where there is NaN
     low, high = float(target.min()), float(target.max())
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.6))
     axes = figure.subplots(1, 2)
     for ax, values, title in zip(axes, (target, found), ("wanted", "yours"), strict=True):
         image = ax.imshow(values.numpy(), cmap=colours, vmin=low, vmax=high, aspect="auto")
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.locator_params(integer=True)
         ax.set_xlabel(columns if values.isfinite().all() else f"{columns} (white: NaN)")
     axes[0].set_ylabel(rows)
@@ -78,11 +79,11 @@ def draw_grids(target: Tensor, found: Tensor) -> tuple[Figure, str]:
         ("yours", found, {"cmap": "viridis", "vmin": low, "vmax": high}),
         ("yours minus wanted", difference, {"cmap": "PuOr", "vmin": -most, "vmax": most}),
     )
-    figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.5, 3))
     axes = figure.subplots(1, 3)
     for ax, (title, grids, colours) in zip(axes, panels, strict=True):
         image = ax.imshow(grids[worst].numpy(), **colours)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         if ax is not axes[0]:  # the first two share a scale

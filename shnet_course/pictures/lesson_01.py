@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from shnet_course.measure.phrases import PhraseCounts, has_location_word
-from shnet_course.pictures.base import PALETTE, PREDICTED, TARGET, draw_mask, photo_of
+from shnet_course.pictures.base import PALETTE, PREDICTED, TARGET, draw_mask, frame, photo_of
 from shnet_lib.data import DataError, Expression, read_expressions
 from shnet_lib.data.refer import DATASETS
 from shnet_lib.data.text import tokenize
@@ -20,7 +20,7 @@ from shnet_lib.data.text import tokenize
 
 def draw_phrases(photo: np.ndarray, masks: Mapping[str, np.ndarray]) -> Figure:
     """One photo (H, W, 3) as often as there are phrases, each with its mask (H, W) outlined."""
-    figure = Figure(figsize=(10, 2.7), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 2.7))
     for ax, (phrase, mask) in zip(figure.subplots(1, len(masks)), masks.items(), strict=True):
         draw_mask(ax, photo, f"“{phrase}”", target=mask)
     told = "; ".join(f"“{phrase}”, {mask.mean():.1%} of it" for phrase, mask in masks.items())
@@ -66,7 +66,7 @@ def draw_example(data: Path, dataset: str, split: str, index: int) -> Figure:
     """
     example = _example(data, dataset, split, index)
     photo, mask = photo_of(example), example.mask()
-    figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.5))
     left, middle, right = figure.subplots(1, 3)
     what = _kind_of_picture(dataset)
     draw_mask(left, photo, f"{what}, {example.width} x {example.height}")
@@ -76,7 +76,6 @@ def draw_example(data: Path, dataset: str, split: str, index: int) -> Figure:
     figure.supxlabel(
         f"{dataset}, {split}, example {index}: ref {example.ref_id} ({kind or 'no category'}), "
         f"{mask.mean():.1%} of the {what}",
-        fontsize=10,
     )
     return figure
 
@@ -106,7 +105,7 @@ def describe_example(data: Path, dataset: str, split: str, index: int) -> str:
 def draw_run_lengths(mask: np.ndarray) -> Figure:
     """A small mask, bool, with the order in which COCO's run-lengths visit its pixels."""
     height, width = mask.shape
-    figure = Figure(figsize=(0.7 * width + 1.2, 0.7 * height + 0.8), layout="constrained", dpi=100)
+    figure = Figure(figsize=(0.7 * width + 1.2, 0.7 * height + 0.8))
     ax = figure.subplots()
     ax.imshow(mask, cmap=ListedColormap(["white", PALETTE[4]]), vmin=0, vmax=1)
     order = np.arange(mask.size).reshape(width, height).T
@@ -116,7 +115,8 @@ def draw_run_lengths(mask: np.ndarray) -> Figure:
     ax.set_yticks(np.arange(height + 1) - 0.5, labels=[])
     ax.grid(color="0.6")
     ax.tick_params(length=0)
-    ax.set_title("blue: the thing", fontsize=10)
+    ax.spines[:].set_visible(True)
+    ax.set_title("blue: the thing")
     figure.set_label(
         f"A mask of {height} rows and {width} columns, its pixels numbered down the columns. The "
         f"thing is {', '.join(map(str, np.sort(order[mask])))}."
@@ -135,7 +135,7 @@ def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 12)
         slice(max(rows.min() - margin, 0), rows.max() + margin + 1),
         slice(max(columns.min() - margin, 0), columns.max() + margin + 1),
     )
-    figure = Figure(figsize=(9, 4.2), layout="constrained", dpi=110)
+    figure = Figure(figsize=(9, 4.2))
     axes = figure.subplots(1, 4)
     axes[0].imshow(photo[cut])
     colours = ["white", PALETTE[4], PALETTE[5], PALETTE[7]][: total.max() + 1]
@@ -145,17 +145,14 @@ def draw_parts(photo: np.ndarray, parts: Sequence[np.ndarray], margin: int = 12)
         for value, colour in enumerate(colours)
     ]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
-    axes[1].legend(
-        handles=keys, ncols=len(keys), fontsize=9, handlelength=1, frameon=False, **below
-    )
+    axes[1].legend(handles=keys, ncols=len(keys), handlelength=1, **below)
     two = ListedColormap(["white", TARGET])
     axes[2].imshow(total[cut] == 1, cmap=two, vmin=0, vmax=1)
     axes[3].imshow(total[cut] > 0, cmap=two, vmin=0, vmax=1)
     titles = ("photo", "sum of the parts", "sum == 1", "union")
     for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(title, fontsize=10)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set_title(title)
+        frame(ax)
     figure.set_label(
         f"A thing in {len(parts)} parts; their sum, which is 2 or more at {(total > 1).sum()} "
         "pixels; where the sum is 1, with a hole at these; and the union, without a hole."
@@ -172,7 +169,7 @@ def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
     Sizes are of refs: a thing that two sentences mean counts once.
     """
     names = list(data_sets)
-    figure = Figure(figsize=(10, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 3.6))
     words, places, sizes = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     for name, colour, mark in zip(names, PALETTE, "osD^vPX*", strict=False):
         counts = np.bincount([len(tokenize(e.text)) for e in data_sets[name]])
@@ -180,7 +177,7 @@ def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
         words.plot(shares, f"{mark}-", color=colour, label=name, markersize=4, linewidth=1.2)
     words.set(xlabel="words in an expression", ylabel="% of the expressions", xlim=(0, None))
     words.set_ylim(0, None)
-    words.legend(fontsize=9)
+    words.legend()
 
     located = [100 * np.mean([has_location_word(e.text) for e in data_sets[n]]) for n in names]
     bars = places.barh(names, located, color=PALETTE[: len(names)])
@@ -200,14 +197,11 @@ def draw_character(data_sets: Mapping[str, Sequence[Expression]]) -> Figure:
     )
     for box, colour in zip(boxes["boxes"], PALETTE, strict=False):
         box.set_facecolor(colour)
-    sizes.set_title("line: median; box: middle half; whiskers: 5 to 95 %", fontsize=9)
+    sizes.set_title("line: median; box: middle half; whiskers: 5 to 95 %")
     sizes.set(xlabel="% of the scene that the thing covers", xscale="log")
     sizes.set_xticks([2, 5, 10, 20, 50], labels=["2", "5", "10", "20", "50"])
     sizes.minorticks_off()
     sizes.invert_yaxis()
-    for ax in (words, places, sizes):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=9)
     told = ", ".join(
         f"{name} {share:.0f} % and {np.median(size):.0f} %"
         for name, share, size in zip(names, located, shown, strict=True)
@@ -233,7 +227,7 @@ def draw_speech(counts: Mapping[str, PhraseCounts], most: int = 12) -> Figure:
 
     The words of each list are given as their share of all its words.
     """
-    figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 3.8))
     lengths, *lists = figure.subplots(1, 1 + len(counts), width_ratios=(1.6, *[1] * len(counts)))
     told = []
     for ax, (name, counted), colour, mark in zip(
@@ -248,11 +242,7 @@ def draw_speech(counts: Mapping[str, PhraseCounts], most: int = 12) -> Figure:
         ax.invert_yaxis()
         told.append(f"{name}: {counted.mean_length:.1f} words, most often {words[0][0]}")
     lengths.set(xlabel="words in a phrase", ylabel="% of the phrases", ylim=(0, None))
-    lengths.legend(fontsize=9)
-    for ax in (lengths, *lists):
-        ax.title.set_fontsize(10)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=9)
+    lengths.legend()
     figure.set_label(f"Length of phrases and their most frequent words. {'; '.join(told)}.")
     return figure
 
@@ -273,14 +263,12 @@ def draw_neighbours(words: Sequence[str], vectors: np.ndarray, word: str, most: 
     alike = vectors @ vectors[list(words).index(word)]
     nearest = np.argsort(-alike, kind="stable")
     nearest = nearest[nearest != list(words).index(word)][:most]
-    figure = Figure(figsize=(7, 3), layout="constrained", dpi=110)
+    figure = Figure(figsize=(7, 3))
     ax = figure.subplots()
     bars = ax.barh([words[i] for i in nearest], alike[nearest], color=TARGET)
     ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=9)
     ax.set(xlim=(0, 1.08), xlabel=f"cosine with “{word}”")
     ax.invert_yaxis()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=9)
     told = ", ".join(f"{words[i]} {alike[i]:.2f}" for i in nearest)
     figure.set_label(f"Words near “{word}”, with their cosines: {told}.")
     return figure

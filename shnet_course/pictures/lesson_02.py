@@ -40,18 +40,18 @@ def draw_levels(pictures: Mapping[str, tuple[np.ndarray, Sequence[Tensor]]]) -> 
     A map has the shape of its picture, though a backbone sees every picture square.
     """
     heights = [photo.shape[0] / photo.shape[1] for photo, _ in pictures.values()]
-    figure = Figure(figsize=(10, 2.5 * sum(heights) + 0.35), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 2.5 * sum(heights) + 0.35))
     rows = figure.subplots(len(pictures), 4, squeeze=False, height_ratios=heights)
     told = []
     for axes, (name, (photo, levels)) in zip(rows, pictures.items(), strict=True):
         height, width = photo.shape[:2]
         axes[0].imshow(photo)
-        axes[0].set_title(f"{name}, {width} x {height}", fontsize=10)
+        axes[0].set_title(f"{name}, {width} x {height}")
         for ax, number, level in zip(axes[1:], LEVELS, levels, strict=True):
             colours = principal_colours(level)
             ax.imshow(colours, interpolation="nearest", extent=(0, width, height, 0))
             shape = " x ".join(map(str, level.shape))
-            ax.set_title(f"level {number}: {shape}", fontsize=10)
+            ax.set_title(f"level {number}: {shape}")
         told.append(f"{name}, levels {', '.join(str(level.shape[-1]) for level in levels)} wide")
         for ax in axes:
             ax.set_axis_off()
@@ -70,17 +70,17 @@ def draw_similar(photo: np.ndarray, alike: Tensor, row: int, column: int) -> Fig
     """
     height, width = photo.shape[:2]
     down, across = (size / cells for size, cells in zip((height, width), alike.shape, strict=True))
-    figure = Figure(figsize=(9.5, 4.75 * height / width + 0.35), layout="constrained", dpi=110)
+    figure = Figure(figsize=(9.5, 4.75 * height / width + 0.35))
     left, right = figure.subplots(1, 2)
     left.imshow(photo)
-    left.set_title("the cell that asks", fontsize=10)
+    left.set_title("the cell that asks")
     box = (0, width, height, 0)
     right.imshow(photo.mean(-1), cmap="gray", extent=box)
     shown = np.zeros((*alike.shape, 4))
     shown[..., :3] = to_rgb(PALETTE[5])
     shown[..., 3] = 0.9 * alike.clamp(0, 1).numpy()
     right.imshow(shown, extent=box, interpolation="nearest")
-    right.set_title("orange: cells with a like feature", fontsize=10)
+    right.set_title("orange: cells with a like feature")
     for ax in (left, right):
         corner = (column * across, row * down)
         ax.add_patch(Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=2))
@@ -136,7 +136,7 @@ def draw_on_grids(mask: Tensor, grids: Sequence[int]) -> Figure:
     top, left, bottom, right = _surroundings(mask)
     centres = np.arange(size) + 0.5
     outlined = mask.float().numpy()
-    figure = Figure(figsize=(10, 2.1), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 2.1))
     axes = figure.subplots(1, 1 + len(grids))
     pictures = [mask] + [on_grid(mask[None], grid)[0] for grid in grids]
     titles = [f"mask, {size} x {size}"] + [f"grid {grid} x {grid}" for grid in grids]
@@ -147,9 +147,10 @@ def draw_on_grids(mask: Tensor, grids: Sequence[int]) -> Figure:
         ax.set_xticks(lines, labels=[])
         ax.set_yticks(lines, labels=[])
         ax.tick_params(length=0)
+        ax.spines[:].set_visible(True)
         ax.grid(color="0.75", linewidth=0.6)
         ax.set(xlim=(left, right), ylim=(bottom, top))
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
     counts = [int(picture.sum()) for picture in pictures[1:]]
     told = ", ".join(f"{n} at {grid} x {grid}" for n, grid in zip(counts, grids, strict=True))
     figure.set_label(f"A mask, and how many cells of a grid it fills by half: {told}.")
@@ -168,16 +169,15 @@ def _surroundings(mask: Tensor) -> tuple[float, float, float, float]:
 
 def draw_survival(shares: Mapping[str, Sequence[float]], grids: Sequence[int]) -> Figure:
     """The share of things that fill at least one cell by half, a line for each size of things."""
-    figure = Figure(figsize=(7, 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(7, 3.2))
     ax = figure.subplots()
     places = np.arange(len(grids))
     for (name, values), colour, mark in zip(shares.items(), PALETTE, "osD^vPX*", strict=False):
         ax.plot(places, 100 * np.asarray(values), f"{mark}-", color=colour, label=name)
     ax.set_xticks(places, labels=[f"{grid} x {grid}" for grid in grids])
     ax.set(xlabel="grid", ylabel="% of the things that survive", ylim=(0, 103))
-    ax.legend(fontsize=9, title="things", title_fontsize=9)
+    ax.legend(title="things")
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     told = "; ".join(
         f"things of {name} " + ", ".join(f"{value:.0%}" for value in values)
         for name, values in shares.items()
@@ -191,16 +191,17 @@ def draw_survival(shares: Mapping[str, Sequence[float]], grids: Sequence[int]) -
 
 def draw_alike(names: Sequence[str], tables: Mapping[str, np.ndarray]) -> Figure:
     """How alike phrases are: a table (n, n) of cosines per title, with the numbers in it."""
-    figure = Figure(figsize=(10, 3.9), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 3.9))
     axes = np.atleast_1d(figure.subplots(1, len(tables), sharey=True))
     numbers = range(len(names))
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         ax.imshow(table, cmap=SIGNED, vmin=-1.2, vmax=1.2)
         for (row, column), value in np.ndenumerate(table):
             ax.text(column, row, f"{round(value, 1) + 0:.1f}", ha="center", va="center", fontsize=9)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.set_xticks(numbers, labels=[str(number + 1) for number in numbers])
-        ax.tick_params(length=0, labelsize=9)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(True)
     axes[0].set_yticks(numbers, labels=[f"{name}  {n + 1}" for n, name in enumerate(names)])
     told = "; ".join(
         f"{title}: " + ", ".join(f"{round(value, 1) + 0:.1f}" for value in table[0, 1:])

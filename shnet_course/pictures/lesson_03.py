@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, cut_into_cells
+from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, cut_into_cells, frame
 
 BLOCK_COLOURS = {  # who asks and who is asked -> the colour of that block of the attention map
     "pixel-pixel": TARGET,
@@ -29,7 +29,7 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     `photo` is (height, width, 3) uint8. A pixel of the real grid is a vector, not a piece of photo:
     the pieces only show where it stands.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 4.2))
     spaces = figure.subplot_mosaic(
         [["photo", "words"], ["row", "row"]], height_ratios=[2.6, 1], width_ratios=[1, 2]
     )
@@ -38,13 +38,13 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     for line in range(1, grid):
         spaces["photo"].axhline(line * height / grid - 0.5, color="white", linewidth=1.5)
         spaces["photo"].axvline(line * width / grid - 0.5, color="white", linewidth=1.5)
-    spaces["photo"].set_title(f"{grid} x {grid} pixels", fontsize=11, color=PIXEL)
+    spaces["photo"].set_title(f"{grid} x {grid} pixels", color=PIXEL)
 
     ax = spaces["words"]
     ax.set(xlim=(-0.5, max(len(words), 3) - 0.5), ylim=(0, 2))
     for t, word in enumerate(words):
         _box(ax, t, 1, word, WORD_COLOUR, half_width=0.46)
-    ax.set_title(f"{len(words)} words", fontsize=11, color=WORD_COLOUR)
+    ax.set_title(f"{len(words)} words", color=WORD_COLOUR)
 
     ax = spaces["row"]
     count = grid * grid + len(words)
@@ -56,7 +56,7 @@ def draw_sequence(photo: np.ndarray, grid: int, words: Sequence[str]) -> Figure:
     for n in range(count):
         ax.text(n, -0.75, str(n), ha="center", va="center", fontsize=9)
     ax.set(xlim=(-0.6, count - 0.4), ylim=(-0.95, 1), aspect="equal")
-    ax.set_title("one sequence: the pixels row by row, then the words", fontsize=11)
+    ax.set_title("one sequence: the pixels row by row, then the words")
     for ax in spaces.values():
         ax.set_axis_off()
     figure.set_label(
@@ -74,13 +74,13 @@ def draw_attention_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]
     """
     count = len(weights)
     words = count - pixels
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(6.6, 4.6))
     ax = figure.subplots()
     ax.imshow(weights, cmap=AMOUNT, vmin=0, vmax=1)
     for row, column in np.ndindex(count, count):
         value = weights[row, column]
         colour = "white" if value > 0.6 else "black"
-        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=10, color=colour)
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
     corners = {
         "pixel-pixel": (0, 0, pixels, pixels),
         "pixel-word": (pixels, 0, words, pixels),
@@ -99,12 +99,12 @@ def draw_attention_blocks(weights: np.ndarray, pixels: int, names: Sequence[str]
                 label=name,
             )
         )
-    ax.set_xticks(range(count), names, fontsize=10, rotation=35, ha="right")
-    ax.set_yticks(range(count), names, fontsize=10)
-    ax.set_xlabel("is asked (key)", fontsize=11)
-    ax.set_ylabel("asks (query)", fontsize=11)
+    ax.set_xticks(range(count), names, rotation=35, ha="right")
+    ax.set_yticks(range(count), names)
+    ax.set_xlabel("is asked (key)")
+    ax.set_ylabel("asks (query)")
     ax.spines[:].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=10, title="asks-is asked")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), title="asks-is asked")
     sizes = ", ".join(f"{name} {rows} x {across}" for name, (_, _, across, rows) in corners.items())
     figure.set_label(f"The {count} x {count} attention map, a frame around each block: {sizes}.")
     return figure
@@ -122,22 +122,22 @@ def draw_query_key_value(
     """
     count = len(names)
     widths = [len(numbers)] * len(parts) + [count + 0.5]
-    figure = Figure(figsize=(10.5, 3.9), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10.5, 3.9))
     *axes, last = figure.subplots(1, len(parts) + 1, width_ratios=widths)
     largest = max(float(np.abs(part).max()) for part in parts.values())
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         ax.imshow(part, cmap=SIGNED, vmin=-largest, vmax=largest, aspect="auto")
-        ax.set_title(title, fontsize=11)
-        ax.set_xticks(range(len(numbers)), numbers, fontsize=9.5, rotation=35, ha="right")
+        ax.set_title(title)
+        ax.set_xticks(range(len(numbers)), numbers, rotation=35, ha="right")
         _numbers(ax, part, "{:.1f}")
     last.imshow(weights, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
-    last.set_title("attention", fontsize=11)
-    last.set_xticks(range(count), names, fontsize=9.5, rotation=35, ha="right")
+    last.set_title("attention")
+    last.set_xticks(range(count), names, rotation=35, ha="right")
     _numbers(last, weights, "{:.2f}")
     for ax in (*axes, last):
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-    axes[0].set_yticks(range(count), names, fontsize=10)
+    axes[0].set_yticks(range(count), names)
     told = "; ".join(
         f"{name} most to {names[int(row.argmax())]}, {row.max():.2f}"
         for name, row in zip(names, weights, strict=True)
@@ -160,24 +160,24 @@ def draw_word_maps(
 
     The target (H, W) is outlined. All maps share one scale, from 0 to the largest weight.
     """
-    figure = Figure(figsize=(2.3 * (1 + len(maps)), 3.0), layout="constrained", dpi=110)
+    figure = Figure(figsize=(2.3 * (1 + len(maps)), 3.0))
     first, *axes = figure.subplots(1, 1 + len(maps))
     height, width = photo.shape[:2]
     box = (-0.5, width - 0.5, height - 0.5, -0.5)
     first.imshow(photo)
-    first.set_title("scene", fontsize=11)
+    first.set_title("scene")
     largest = max(float(values.max()) for values in maps.values())
     told = []
     for ax, (word, values) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(values, cmap="cividis", vmin=0, vmax=largest, extent=box)
-        ax.set_title(f"“{word}”", fontsize=11)
+        ax.set_title(f"“{word}”")
         y, x = divmod(int(values.argmax()), values.shape[1])
         told.append(f"{word} {values.max():.1%} at ({y}, {x})")
     for ax in (first, *axes):
         ax.contour(target, levels=[0.5], colors="white", linewidths=2)
-        ax.set(xticks=[], yticks=[])
+        frame(ax)
     figure.colorbar(image, ax=axes, shrink=0.75, label="weight", format="{x:.0%}")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title)
     figure.set_label(f"{title}. A map per word with its largest weight: {'; '.join(told)}.")
     return figure
 
@@ -192,7 +192,7 @@ def draw_token_attention(
     """
     pixels = grid * grid
     height, width = photo.shape[:2]
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.6))
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1.3, 1])
     left.imshow(photo)
     grey = photo.mean(-1)
@@ -219,21 +219,19 @@ def draw_token_attention(
             )
     else:
         asking = f"word “{words[token - pixels]}”"
-    left.set_title(f"{asking} asks", fontsize=11)
-    middle.set_title(f"pixels: {weights[:pixels].sum():.1%} together", fontsize=11)
+    left.set_title(f"{asking} asks")
+    middle.set_title(f"pixels: {weights[:pixels].sum():.1%} together")
     for ax in (left, middle):
         ax.set_axis_off()
-    scale = figure.colorbar(
+    figure.colorbar(
         middle.images[-1], ax=(left, middle), shrink=0.75, label="weight", format="{x:.1%}"
     )
-    scale.ax.tick_params(labelsize=9)
     bars = weights[pixels:]
     right.barh(range(len(words)), 100 * bars, color=WORD_COLOUR)
-    right.set_yticks(range(len(words)), words, fontsize=10)
+    right.set_yticks(range(len(words)), words)
     right.invert_yaxis()
-    right.set_xlabel("weight in %", fontsize=10)
-    right.set_title(f"words: {bars.sum():.1%} together", fontsize=11)
-    right.spines[["top", "right"]].set_visible(False)
+    right.set_xlabel("weight in %")
+    right.set_title(f"words: {bars.sum():.1%} together")
     return figure
 
 
@@ -274,31 +272,29 @@ def draw_positions(
     channels = places.shape[1]
     maps = places.reshape(grid, grid, channels)
     half, slow = channels // 2, channels // 8 // 2 * 2  # sines stand at even channels
-    figure = Figure(figsize=(10, 4.9), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 4.9))
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1])
     chosen = {0: "x, fastest", slow: "x, slower", half: "y, fastest", half + slow: "y, slower"}
     axes = top.subplots(1, 4)
     for ax, (channel, meaning) in zip(axes, chosen.items(), strict=True):
         image = ax.imshow(maps[..., channel], cmap=SIGNED, vmin=-1, vmax=1)
-        ax.set_title(f"channel {channel}: {meaning}", fontsize=10)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    top.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=9)
+        ax.set_title(f"channel {channel}: {meaning}")
+        frame(ax)
+    top.colorbar(image, ax=axes, shrink=0.8)
 
     left, right = bottom.subplots(1, 2, width_ratios=[1, 2.4])
     y, x = pixel
     alike = maps @ maps[y, x] / (maps[y, x] @ maps[y, x])
     image = left.imshow(alike, cmap=AMOUNT, vmin=float(alike.min()), vmax=1)
     left.plot(x, y, "s", color=PALETTE[5], markersize=8, fillstyle="none", markeredgewidth=2)
-    left.set_title(f"how alike to pixel ({y}, {x})", fontsize=10)
-    left.set_xticks([])
-    left.set_yticks([])
-    bottom.colorbar(image, ax=left, shrink=0.9).ax.tick_params(labelsize=9)
+    left.set_title(f"how alike to pixel ({y}, {x})")
+    frame(left)
+    bottom.colorbar(image, ax=left, shrink=0.9)
     image = right.imshow(word_places[:, ::2], cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
-    right.set_title("the words' positions: a row per word, sines only", fontsize=10)
-    right.set_xlabel("frequency, from fast to slow", fontsize=10)
-    right.set_ylabel("word", fontsize=10)
-    right.tick_params(labelsize=9)
+    right.set_title("the words' positions: a row per word, sines only")
+    right.set_xlabel("frequency, from fast to slow")
+    right.set_ylabel("word")
+    right.spines[:].set_visible(True)
     figure.set_label(
         f"Four channels of the pixels' positions: stripes across and down, fast and slow. Below, "
         f"how alike pixel ({y}, {x}) is to all others: most to its neighbours, row and column. "
@@ -313,7 +309,7 @@ def draw_curves_of_rows(lines: Sequence[Mapping[str, str]]) -> Figure:
     Args:
         lines: of a `_curves.csv` that `shnet ablate` wrote.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.6))
     ax = figure.subplots()
     runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
@@ -326,11 +322,10 @@ def draw_curves_of_rows(lines: Sequence[Mapping[str, str]]) -> Figure:
         ax.plot([], [], color=colour, linewidth=3, label=row)
         ends = ", ".join(f"{points[-1][1]:.3f}" for points in seeds.values())
         told.append(f"{row} ends at {ends}")
-    ax.set_xlabel("step", fontsize=11)
-    ax.set_ylabel("overall IoU on val", fontsize=11)
-    ax.legend(fontsize=11, frameon=False, loc="lower right")
+    ax.set_xlabel("step")
+    ax.set_ylabel("overall IoU on val")
+    ax.legend(loc="lower right")
     ax.grid(axis="y", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     figure.set_label(f"Overall IoU on val over the steps, a line per seed: {'; '.join(told)}.")
     return figure
 
@@ -344,7 +339,7 @@ def draw_memory(
     grids: Sequence[int], measured: Mapping[str, Sequence[float]], computed: Mapping[str, Sequence]
 ) -> Figure:
     """MiB per sample against the grid's side: points as `measured`, dashes as `computed`."""
-    figure = Figure(figsize=(8, 3.8), layout="constrained", dpi=100)
+    figure = Figure(figsize=(8, 3.8))
     ax = figure.subplots()
     for (label, values), colour, mark in zip(measured.items(), PALETTE, "osD^", strict=False):
         ax.plot(grids, values, mark + "-", color=colour, label=f"measured: {label}")
@@ -354,16 +349,15 @@ def draw_memory(
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
-            fontsize=10,
         )
     for (label, values), colour in zip(computed.items(), PALETTE[3:], strict=False):
         ax.plot(grids, values, "--", color=colour, linewidth=2, label=f"computed: {label}")
     ax.set_xticks(grids)
-    ax.set_xlabel("side of the grid, H = W", fontsize=10)
-    ax.set_ylabel("MiB per sample", fontsize=10)
+    ax.set_xlabel("side of the grid, H = W")
+    ax.set_ylabel("MiB per sample")
     ax.set_ylim(0, None)
     ax.margins(x=0.08)
-    ax.legend(fontsize=10, loc="upper left")
+    ax.legend(loc="upper left")
     _plain(ax)
     told = "; ".join(f"{label} {values[-1]:,.0f}" for label, values in measured.items())
     figure.set_label(f"MiB per sample against the grid's side. At {grids[-1]}: {told}.")
@@ -379,5 +373,3 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, half_width: float
 
 def _plain(ax: Axes) -> None:
     ax.grid(alpha=0.3)
-    ax.tick_params(labelsize=9)
-    ax.spines[["top", "right"]].set_visible(False)

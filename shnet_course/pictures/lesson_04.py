@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
-from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, grid_of
+from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, TARGET, frame, grid_of
 
 LEVEL_COLOURS = {2: PALETTE[4], 3: PALETTE[0], 4: PALETTE[2]}  # the same in every picture
 
@@ -21,15 +21,14 @@ def draw_maps(maps: Mapping[str, np.ndarray], signs: Sequence[str]) -> Figure:
     One sign fewer than maps. All share one colour scale, orange below zero and blue above.
     """
     largest = max(float(np.abs(values).max()) for values in maps.values())
-    figure = Figure(figsize=(min(10, 1.9 * len(maps)), 2.1), layout="constrained", dpi=100)
+    figure = Figure(figsize=(min(10, 1.9 * len(maps)), 2.1))
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for ax, (name, values), sign in zip(axes, maps.items(), [*signs, ""], strict=True):
         ax.imshow(values, cmap=SIGNED, vmin=-largest, vmax=largest)
         for (y, x), value in np.ndenumerate(values):
             ax.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=11)
-        ax.set_title(name, fontsize=11)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set_title(name)
+        frame(ax)
         ax.text(1.11, 0.5, sign, transform=ax.transAxes, ha="center", va="center", fontsize=15)
     told = "; ".join(
         f"{name.replace('$', '')} {', '.join(f'{value:.2f}' for value in values.flatten())}"
@@ -50,15 +49,14 @@ def draw_affinity(
     shown |= {f"channel {channel}": affinity[channel] for channel in channels}
     figure, (first, *axes) = grid_of(1 + len(shown), 3, cell=2.7)
     first.imshow(photo)
-    first.set_title("scene", fontsize=11)
+    first.set_title("scene")
     first.set_axis_off()
     for ax, (name, values) in zip(axes, shown.items(), strict=True):
         image = ax.imshow(values, cmap=AMOUNT, vmin=0, vmax=1)
-        ax.set_title(name, fontsize=11)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    figure.colorbar(image, ax=axes, shrink=0.8, label="gate").ax.tick_params(labelsize=9)
-    figure.suptitle(title, fontsize=11)
+        ax.set_title(name)
+        frame(ax)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="gate")
+    figure.suptitle(title)
     return figure
 
 
@@ -94,7 +92,7 @@ def draw_inside_outside(
 
     Both map a column's name to one number per phrase, in the same order.
     """
-    figure = Figure(figsize=(9, 3.3), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.3))
     ax = figure.subplots()
     for column, name in enumerate(inside):
         for values, shift, colour, mark in (
@@ -107,14 +105,12 @@ def draw_inside_outside(
     ax.plot([], [], "o", color=TARGET, label="in the target")
     ax.plot([], [], "s", color=PALETTE[1], label="elsewhere")
     ax.plot([], [], "_", color="black", markersize=14, label="mean")
-    ax.set_xticks(range(len(inside)), inside, fontsize=10)
+    ax.set_xticks(range(len(inside)), inside)
     ax.set_ylim(0, 1)
-    ax.set_xlabel("affinity", fontsize=10)
-    ax.set_ylabel("mean gate", fontsize=10)
-    ax.tick_params(axis="y", labelsize=9)
-    ax.legend(fontsize=10, ncols=3, loc="upper right")
+    ax.set_xlabel("affinity")
+    ax.set_ylabel("mean gate")
+    ax.legend(ncols=3, loc="upper right")
     ax.grid(alpha=0.3, axis="y")
-    ax.spines[["top", "right"]].set_visible(False)
     told = ", ".join(f"{n} {np.mean(inside[n]) - np.mean(outside[n]):+.2f}" for n in inside)
     figure.set_label(f"Mean gate, a dot per phrase. In the target minus elsewhere: {told}.")
     return figure
@@ -130,7 +126,7 @@ def draw_channel(
     """
     rows = 1 + max(len(gates) for _, _, gates in scenes)
     size = (2.5 * len(scenes) + 0.6, 2.75 * rows)
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    figure = Figure(figsize=size)
     columns = figure.subplots(rows, len(scenes), squeeze=False).T
     told = []
     for axes, (photo, target, gates) in zip(columns, scenes, strict=True):
@@ -139,15 +135,15 @@ def draw_channel(
         for ax, (phrase, gate) in zip(axes[1:], gates.items(), strict=False):
             box = (-0.5, width - 0.5, height - 0.5, -0.5)
             image = ax.imshow(gate, cmap=AMOUNT, vmin=0, vmax=1, extent=box)
-            ax.set_title(f"“{phrase}”", fontsize=11, wrap=True)
+            ax.set_title(f"“{phrase}”", wrap=True)
             inside = _on_grid(target, gate.shape)
             told.append(f"“{phrase}” {gate[inside].mean():.2f} in, {gate[~inside].mean():.2f} out")
         for ax in axes:
             ax.contour(target, levels=[0.5], colors="white", linewidths=3.5)
             ax.contour(target, levels=[0.5], colors=PALETTE[5], linewidths=2)
-            ax.set(xticks=[], yticks=[])
+            frame(ax)
     figure.colorbar(image, ax=columns[:, 1:].ravel().tolist(), shrink=0.6, label="gate")
-    figure.suptitle(name, fontsize=12)
+    figure.suptitle(name)
     figure.set_label(f"{name} in {len(scenes)} scenes; mean gate in the target: {'; '.join(told)}.")
     return figure
 
@@ -169,7 +165,7 @@ def draw_figure_3() -> Figure:
 
     Level 2 asks with the sentence of level 4, in the levels' colours.
     """
-    figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 5.6))
     ax = figure.subplots()
     ax.set(xlim=(0, 100), ylim=(-3, 56), aspect="equal")
     ax.set_axis_off()

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from shnet_course.measure.trace import Flow, Shape, trace_shapes, weightless
-from shnet_course.pictures.base import AMOUNT, PALETTE, SIGNED, draw_mask, grid_of, iou_of
+from shnet_course.pictures.base import (
+    AMOUNT,
+    PALETTE,
+    SIGNED,
+    draw_mask,
+    frame,
+    grid_of,
+    iou_of,
+)
 from shnet_lib.model.shnet import TABLE_2, ModelConfig
 
 ASPP_RATES = (6, 12, 24)
@@ -34,12 +42,12 @@ def draw_taps(grid: int) -> Figure:
         inside = taps_inside(grid, rate)
         image = ax.imshow(inside, cmap="cividis", vmin=0, vmax=9)
         outside = 1 - inside.mean() / 9
-        ax.set_title(f"rate {rate}: {outside:.0%} of the taps\nread padding", fontsize=10)
+        ax.set_title(f"rate {rate}: {outside:.0%} of the taps\nread padding")
         ax.set(xticks=[0, grid - 1], yticks=[0, grid - 1])
-        ax.set_xlabel("column", fontsize=10)
-    axes[0].set_ylabel("row", fontsize=10)
+        ax.set_xlabel("column")
+    axes[0].set_ylabel("row")
     bar = figure.colorbar(image, ax=axes, ticks=range(0, 10, 3), shrink=0.8)
-    bar.set_label("taps on the map, of 9", fontsize=10)
+    bar.set_label("taps on the map, of 9")
     shares = [f"{1 - taps_inside(grid, rate).mean() / 9:.0%} at rate {rate}" for rate in ASPP_RATES]
     figure.set_label(
         f"Three maps of a {grid} by {grid} grid: at each cell, how many of the nine taps fall on "
@@ -53,7 +61,7 @@ def draw_planes(planes: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     figure, axes = grid_of(len(planes), len(planes), cell=2.5)
     for ax, plane, title in zip(axes, planes, titles, strict=True):
         ax.imshow(plane, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.set_axis_off()
     figure.set_label(f"Maps from dark (0) to light (1), side by side: {'; '.join(titles)}.")
     return figure
@@ -61,17 +69,16 @@ def draw_planes(planes: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
 
 def draw_gradients(logits: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
     """The gradient against the logit of a background pixel; a curve for each way to the loss."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(8, 3.2))
     ax = figure.subplots()
     for row, (name, gradient) in enumerate(curves.items()):
         colour, style = PALETTE[row], ("-", "--", ":")[row]
         ax.plot(logits, gradient, style, color=colour, linewidth=2.5, label=name)
-    ax.set_xlabel("logit of a background pixel: further right is more wrong", fontsize=10)
-    ax.set_ylabel("gradient of the loss", fontsize=10)
+    ax.set_xlabel("logit of a background pixel: further right is more wrong")
+    ax.set_ylabel("gradient of the loss")
     ax.set_ylim(-0.05, 1.1)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(curves), fontsize=9)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(curves))
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     ends = "; ".join(
         f"{name}, at most {gradient.max():.2f} and {gradient[-1]:.2f} at logit {logits[-1]:g}"
         for name, gradient in curves.items()
@@ -86,13 +93,14 @@ def draw_gradients(logits: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
 def draw_words_alike(words: Sequence[str], alike: np.ndarray) -> Figure:
     """How alike the features of a phrase's words are: cosines (T, T), with their numbers."""
     side = 1.6 + 0.75 * len(words)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained", dpi=100)
+    figure = Figure(figsize=(side + 0.6, side))
     ax = figure.subplots()
     image = ax.imshow(alike, cmap=SIGNED, vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(alike):
         ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11)
-    ax.set_xticks(range(len(words)), words, fontsize=11)
-    ax.set_yticks(range(len(words)), words, fontsize=11)
+    ax.set_xticks(range(len(words)), words)
+    ax.set_yticks(range(len(words)), words)
+    ax.spines[:].set_visible(True)
     figure.colorbar(image, ax=ax, shrink=0.8, label="cosine")
     apart = alike + 2 * np.eye(len(words))
     first, second = np.unravel_index(apart.argmin(), apart.shape)
@@ -110,19 +118,19 @@ def draw_cells_alike(
 
     One picture per entry of `maps`, beside the photo (H, W, 3).
     """
-    figure = Figure(figsize=(2.5 * (1 + len(maps)), 2.9), layout="constrained", dpi=110)
+    figure = Figure(figsize=(2.5 * (1 + len(maps)), 2.9))
     first, *axes = figure.subplots(1, 1 + len(maps))
     height, width = photo.shape[:2]
     rows, columns = next(iter(maps.values())).shape
     first.imshow(photo)
-    first.set_title("scene, and the cell", fontsize=11)
+    first.set_title("scene, and the cell")
     _frame(first, cell, height / rows, width / columns)
     for ax, (title, values) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(values, cmap=SIGNED, vmin=-1, vmax=1)
-        ax.set_title(title, fontsize=11)
+        ax.set_title(title)
         _frame(ax, cell, 1, 1)
     for ax in (first, *axes):
-        ax.set(xticks=[], yticks=[])
+        frame(ax)
     figure.colorbar(image, ax=axes, shrink=0.8, label="cosine")
     told = "; ".join(
         f"{title.replace('$', '')}: {(values > 0.5).sum()} cells" for title, values in maps.items()
@@ -147,8 +155,8 @@ def draw_gates(gates: Mapping[tuple[int, int], np.ndarray]) -> Figure:
     for ax, ((i, j), affinity) in zip(axes, gates.items(), strict=True):
         channel = int(affinity.reshape(len(affinity), -1).var(-1).argmax())
         image = ax.imshow(affinity[channel], cmap=AMOUNT, vmin=0, vmax=1)
-        ax.set_title(f"Λ$_{{{i}{j}}}$, channel {channel}", fontsize=11)
-        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"Λ$_{{{i}{j}}}$, channel {channel}")
+        frame(ax)
         values = affinity[channel]
         told.append(f"Λ{i}{j} channel {channel} from {values.min():.2f} to {values.max():.2f}")
     figure.colorbar(image, ax=axes, shrink=0.8, label="gate: 0 shut, 1 open")
@@ -160,13 +168,13 @@ def draw_last_steps(
     photo: np.ndarray, logits: np.ndarray, mask: np.ndarray, target: np.ndarray, phrase: str
 ) -> Figure:
     """Logits on the decoder's grid; the mask (orange) and the target (blue) over the picture."""
-    figure = Figure(figsize=(9, 3.9), layout="constrained", dpi=110)
+    figure = Figure(figsize=(9, 3.9))
     left, right = figure.subplots(1, 2)
     limit = min(float(np.abs(logits).max()), 15)  # beyond it a pixel is as sure as can be
     image = left.imshow(logits, cmap=SIGNED, vmin=-limit, vmax=limit)
     height, width = logits.shape
-    left.set_title(f"logits, {height} × {width}", fontsize=11)
-    left.set(xticks=[], yticks=[])
+    left.set_title(f"logits, {height} × {width}")
+    frame(left)
     figure.colorbar(image, ax=left, shrink=0.8, label="logit: above 0 is marked")
     iou = iou_of(mask, target)
     draw_mask(right, photo, f"“{phrase}”: IoU {iou:.2f}", target, mask)
@@ -226,7 +234,7 @@ def draw_trace(rows: Sequence[Flow]) -> Figure:
     flow = {row.part: row for row in rows}
     if "backbone" not in flow:
         raise ValueError("no backbone in the trace: trace a batch that holds images, not levels")
-    figure = Figure(figsize=(10, 5.4), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 5.4))
     ax = figure.subplots()
     ax.set(xlim=(0, 100), ylim=(-1, 54))
     ax.set_axis_off()
@@ -284,7 +292,7 @@ def draw_trace(rows: Sequence[Flow]) -> Figure:
     arrow((left("upsample"), 4), (right("mask_logits"), 4), flow["upsample"].outputs)
     arrow((left("mask_logits"), 4), (6, 4), flow["mask_logits"].outputs)
     for x, y, label in ((0, 34.5, "images"), (12, 12.5, "words"), (6, 0.5, "mask_logits")):
-        ax.text(x, y, label, fontsize=10, weight="bold", ha="left")
+        ax.text(x, y, label, weight="bold", ha="left")
     parts = "; ".join(f"{row.part} {shape_text(row.outputs[:1])}" for row in rows)
     figure.set_label(f"Figure 2 as boxes and arrows; the shapes that leave each part: {parts}.")
     return figure
@@ -303,17 +311,15 @@ def draw_variant(row: str) -> Figure:
 def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:
     """Of each part, in the order of Figure 2: millions of trained parameters, and GFLOP."""
     names = [name for name, _, _ in rows]
-    figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.2))
     titles = ("trained parameters, millions", "GFLOP per photo and expression")
     for column, (ax, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
         values = [row[1 + column] for row in rows]
         bars = ax.barh(names, values, color=PALETTE[column])
         ax.bar_label(bars, [f"{value:.1f}" for value in values], padding=3, fontsize=9)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.set_xlim(0, 1.15 * max(values))
         ax.invert_yaxis()
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=10)
     told = "; ".join(f"{name} {size:.1f} and {work:.1f}" for name, size, work in rows)
     figure.set_label(f"Bars per part, trained parameters in millions and GFLOP: {told}.")
     return figure

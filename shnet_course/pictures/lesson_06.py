@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from shnet_course.measure.replay import Replay
-from shnet_course.pictures.base import AMOUNT, PALETTE, draw_mask, iou_of
+from shnet_course.pictures.base import AMOUNT, PALETTE, draw_mask, frame, iou_of
 
 CURVE_LABELS = {
     "loss": "loss (BCE per pixel)",
@@ -35,7 +35,7 @@ def draw_training_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence
     Raises:
         ValueError: no run has one of the measures.
     """
-    figure = Figure(figsize=(4.9 * len(measures), 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(4.9 * len(measures), 3.2))
     axes = figure.subplots(1, len(measures), squeeze=False)[0]
     for ax, measure in zip(axes, measures, strict=True):
         for number, (name, rows) in enumerate(runs.items()):
@@ -52,9 +52,8 @@ def draw_training_runs(runs: Mapping[str, Sequence[Mapping]], measures: Sequence
         ax.set(xlabel="step", ylabel=CURVE_LABELS.get(measure, measure))
         ax.set_ylim((0, 1.02) if share else (0, None))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
-        ax.legend(fontsize=9)
+        ax.legend()
         ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     told = [
         f"{name}: {measure} from {rows[0][measure]:.2f} to {rows[-1][measure]:.2f}"
         for measure in measures
@@ -78,15 +77,14 @@ def draw_learning_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: f
     rates = sorted(runs)
     last = [runs[rate][-1]["loss"] for rate in rates]
     highest = [max(row["loss"] for row in runs[rate]) for rate in rates]
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(6.4, 3.4))
     ax = figure.subplots()
     ax.plot(rates, last, "o-", color=PALETTE[0], linewidth=2, label="at the end")
     ax.plot(rates, highest, "s--", color=PALETTE[1], label="highest on the way")
     ax.axhline(know_nothing, color="0.4", linestyle=":", label="knowing nothing (the entropy)")
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel=CURVE_LABELS["loss"])
-    ax.legend(fontsize=9)
+    ax.legend()
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     told = ", ".join(f"{rate:g}: {loss:.2f}" for rate, loss in zip(rates, last, strict=True))
     figure.set_label(f"The last loss against the learning rate. {told}.")
     return figure
@@ -97,7 +95,7 @@ def draw_learning_rates(runs: Mapping[float, Sequence[Mapping]], know_nothing: f
 
 def draw_formats() -> Figure:
     """The bits of three formats: what decides the range, and what decides the precision."""
-    figure = Figure(figsize=(9.8, 2.1), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.8, 2.1))
     ax = figure.subplots()
     for row, (name, (exponent, fraction)) in enumerate(FLOAT_FORMATS.items()):
         parts = ((1, "0.75", "sign"), (exponent, PALETTE[1], "exponent: range"),
@@ -115,7 +113,7 @@ def draw_formats() -> Figure:
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
         ax.text(-0.4, 0.33 - row, name, ha="right", va="center", fontsize=11)
     ax.set(xlim=(-5, 32.2), ylim=(1 - len(FLOAT_FORMATS) - 0.2, 1))
-    ax.legend(fontsize=10, loc="lower right")
+    ax.legend(loc="lower right")
     ax.set_axis_off()
     told = [f"{name}: 1 sign, {e} exponent, {f} fraction" for name, (e, f) in FLOAT_FORMATS.items()]
     figure.set_label(f"The bits of three formats. {'; '.join(told)}.")
@@ -133,11 +131,11 @@ def draw_growing(replay: Replay, steps: Sequence[int]) -> Figure:
     """
     numbers = [_number_of(replay, step) for step in steps]
     count = len(replay.phrases)
-    figure = Figure(figsize=(1.75 * len(steps), 2.3 * count), layout="constrained", dpi=110)
+    figure = Figure(figsize=(1.75 * len(steps), 2.3 * count))
     rows = figure.subfigures(count, 1, squeeze=False)[:, 0]
     told = []
     for phrase, (row, text) in enumerate(zip(rows, replay.phrases, strict=True)):
-        row.suptitle(f"“{text}”", fontsize=11)
+        row.suptitle(f"“{text}”")
         scores = []
         for ax, number in zip(row.subplots(1, len(steps)), numbers, strict=True):
             scores.append(
@@ -156,16 +154,15 @@ def draw_replay(replay: Replay, step: int) -> Figure:
     """
     number = _number_of(replay, step)
     count = len(replay.phrases)
-    figure = Figure(figsize=(10.4, 2.75 * count), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10.4, 2.75 * count))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))
     ax = left.subplots()
     at, _, score = replay.curve.T
     ax.plot(at, score, color=PALETTE[0], linewidth=2)
     ax.axvline(step, color=PALETTE[1], linewidth=2)
     ax.set(xlabel="step", ylabel="overall IoU, validation", ylim=(0, 1), xlim=(-20, at[-1] + 20))
-    ax.set_title(f"step {step:,}", fontsize=11)
+    ax.set_title(f"step {step:,}")
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     told = []
     axes = right.subplots(count, 3, squeeze=False)
     for phrase, (mask_ax, attention_ax, gate_ax) in enumerate(axes):
@@ -206,6 +203,6 @@ def _draw_map(ax: Axes, values: np.ndarray, target: np.ndarray, top: float, titl
     image = ax.imshow(values, cmap=AMOUNT, vmin=0, vmax=top, extent=box)
     ax.contour(target, levels=[0.5], colors="white", linewidths=3)
     ax.contour(target, levels=[0.5], colors=PALETTE[5], linewidths=1.5)
-    ax.set_title(title, fontsize=10)
-    ax.set(xticks=[], yticks=[])
+    ax.set_title(title)
+    frame(ax)
     ax.figure.colorbar(image, ax=ax, shrink=0.75).ax.tick_params(labelsize=8)

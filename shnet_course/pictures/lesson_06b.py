@@ -81,7 +81,7 @@ def draw_timelines(panels: Mapping[str, Sequence[Span]], busy: str) -> Figure:
     for names in lanes.values():  # the one that is asked about stands at the bottom
         names.sort(key=lambda name: name == busy)
     heights = [len(names) + 1.2 for names in lanes.values()]
-    figure = Figure(figsize=(9.8, 0.42 * sum(heights) + 0.5), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.8, 0.42 * sum(heights) + 0.5))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     last = max(span.end for spans in panels.values() for span in spans)
     for ax, (title, spans) in zip(axes, panels.items(), strict=True):
@@ -90,8 +90,8 @@ def draw_timelines(panels: Mapping[str, Sequence[Span]], busy: str) -> Figure:
             _draw_span(ax, span, rows[span.lane], last)
         ax.set_yticks(list(rows.values()), list(rows))
         ax.set(xlim=(0, last), ylim=(0.6 - len(rows), 0.5))
-        ax.set_title(f"{title}: {busy} busy {share_busy(spans, busy):.0%}", fontsize=10, loc="left")
-        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.set_title(f"{title}: {busy} busy {share_busy(spans, busy):.0%}", loc="left")
+        ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
     axes[-1].set_xlabel("ms")
     return figure
@@ -145,7 +145,7 @@ def draw_feeding(load: float, compute: float, workers: int, steps: int = 16) -> 
 
 def draw_replicas() -> Figure:
     """One step on two GPUs: shares of the batch, equal networks, one averaged gradient."""
-    figure = Figure(figsize=(9.8, 3.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.8, 3.6))
     ax = figure.subplots()
     ax.set(xlim=(0, 10), ylim=(0, 4))
     ax.set_axis_off()
@@ -175,7 +175,7 @@ def draw_replicas() -> Figure:
 def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
     style = "round,pad=0.02,rounding_size=0.08"
     ax.add_patch(FancyBboxPatch((x, y), width, height, style, facecolor=colour, edgecolor="0.3"))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center")
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -188,7 +188,7 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
 def draw_steps(rows: Sequence[Mapping]) -> Figure:
     """The table of the lesson: expressions per second and MiB, a bar for each row that has them."""
     rows = [row for row in rows if "ms/step" in row]
-    figure = Figure(figsize=(9.8, 0.36 * len(rows) + 1.0), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.8, 0.36 * len(rows) + 1.0))
     axes = figure.subplots(1, 2, sharey=True)
     names = [row["step"] for row in rows]
     for ax, column, colour in zip(axes, ("samples/s", "peak MiB"), PALETTE, strict=False):
@@ -200,10 +200,10 @@ def draw_steps(rows: Sequence[Mapping]) -> Figure:
 
 def draw_throughput(title: str, rates: Mapping[str, float]) -> Figure:
     """Expressions per second of a GPU by variant; the title says where they are from."""
-    figure = Figure(figsize=(9.8, 0.36 * len(rates) + 1.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.8, 0.36 * len(rates) + 1.2))
     ax = figure.subplots()
     _bars(ax, rates, "expressions/s", PALETTE[2])
-    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_title(title, loc="left")
     told = "; ".join(f"{name}: {rate:,.0f}" for name, rate in rates.items())
     figure.set_label(f"{title}. Expressions per second at the paper's size: {told}.")
     return figure
@@ -215,4 +215,3 @@ def _bars(ax: Axes, values: Mapping[str, float], label: str, colour: str) -> Non
     ax.set(xlabel=label, xlim=(0, 1.18 * max(values.values())))
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
-    ax.spines[["top", "right"]].set_visible(False)

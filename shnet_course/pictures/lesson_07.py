@@ -47,7 +47,7 @@ def draw_agreement(
 ) -> Figure:
     """Small masks of several predictors, one row per predictor, with I / U over each."""
     count = len(targets)
-    figure = Figure(figsize=(2.6 * count + 1, 2.3 * len(rows) + 0.5), layout="constrained", dpi=100)
+    figure = Figure(figsize=(2.6 * count + 1, 2.3 * len(rows) + 0.5))
     grid = figure.subplots(len(rows), count, squeeze=False)
     told = []
     for axes, (name, predictions) in zip(grid, rows.items(), strict=True):
@@ -60,13 +60,14 @@ def draw_agreement(
             ax.set_xticks(np.arange(-0.5, width), [])
             ax.set_yticks(np.arange(-0.5, height), [])
             ax.tick_params(length=0)
+            ax.spines[:].set_visible(True)
             if max(height, width) <= 16:
                 ax.grid(color="white", linewidth=1)
         axes[0].set_ylabel(name, fontsize=14)
     if legend:
         colours = {"in both": BOTH, "only predicted": PREDICTED, "only true": TARGET}
         patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
-        figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=12)
+        figure.legend(handles=patches, loc="outside lower center", ncols=3)
     figure.set_label(f"Small masks; pixels of the intersection and the union: {', '.join(told)}.")
     return figure
 
@@ -75,7 +76,7 @@ def draw_threshold(
     answers: Answers, swept: Sweep, threshold: float, shown: Sequence[int] = (0, 1, 2)
 ) -> Figure:
     """Probability maps cut at a threshold, and where it stands on the curves of all answers."""
-    figure = Figure(figsize=(10, 4.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 4.4))
     left, right = figure.subfigures(1, 2, width_ratios=[1.35, 1])
     maps, masks = left.subplots(2, len(shown))
     told = []
@@ -86,7 +87,7 @@ def draw_threshold(
         drawn = above.imshow(probability, vmin=0, vmax=1, cmap="cividis")
         if mask.any() and not mask.all():
             above.contour(probability, levels=[threshold], colors=PREDICTED, linewidths=2)
-        above.set_title(f"“{expression.text}”", fontsize=10, wrap=True)
+        above.set_title(f"“{expression.text}”", wrap=True)
         above.set_axis_off()
         told.append(f"IoU {iou_of(mask, target):.2f}")
         draw_mask(below, photo_of(expression), told[-1], target, mask)
@@ -101,10 +102,8 @@ def draw_threshold(
         curves.plot(threshold, value, "o", color=line.get_color(), markersize=8)
         told_of_all.append(f"{line.get_label()} {value:.3f}")
     curves.axvline(threshold, color="black", linewidth=1.5)
-    curves.set_title(
-        f"threshold {threshold:.2f}, all {len(answers.targets):,} answers", fontsize=11
-    )
-    curves.legend(lines, told_of_all, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    curves.set_title(f"threshold {threshold:.2f}, all {len(answers.targets):,} answers")
+    curves.legend(lines, told_of_all, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     figure.set_label(
         f"Three probability maps cut at {threshold:.2f}, and the masks: {', '.join(told)}. "
         f"All answers: {', '.join(told_of_all)}."
@@ -114,7 +113,7 @@ def draw_threshold(
 
 def draw_sweep(swept: Sweep, marked: Mapping[float, str]) -> Figure:
     """The measures of section 4.1 against the threshold; some thresholds marked with a name."""
-    figure = Figure(figsize=(9, 4.6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 4.6))
     ax = figure.subplots()
     _curves(ax, swept)
     low = ax.get_ylim()[0]
@@ -143,18 +142,16 @@ def _curves(ax: Axes, swept: Sweep) -> None:
         values = swept.measure(measure)
         ax.plot(swept.thresholds, values, style, color=colour, linewidth=2.5, label=name)
         lowest = min(lowest, *values)
-    ax.set_xlabel("threshold on the probability", fontsize=12)
+    ax.set_xlabel("threshold on the probability")
     low = max(0.0, np.floor(10 * lowest) / 10 - 0.1)
     ax.set(ylim=(low, None), xlim=(min(swept.thresholds), max(swept.thresholds)))
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False)
-    ax.tick_params(labelsize=11)
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def draw_dots(values: Mapping[str, float], label: str) -> Figure:
     """Named numbers as dots on a scale that begins near the smallest, the number beside each."""
-    figure = Figure(figsize=(9, 0.55 * len(values) + 1), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 0.55 * len(values) + 1))
     ax = figure.subplots()
     numbers = list(values.values())
     low = np.floor(20 * min(numbers)) / 20  # down to the next 0.05
@@ -164,13 +161,12 @@ def draw_dots(values: Mapping[str, float], label: str) -> Figure:
     for row, value in enumerate(numbers):
         ax.annotate(f"{value:.3f}", (value, row), (9, 0), textcoords="offset points",
                     va="center", fontsize=12)  # fmt: skip
-    ax.set_yticks(range(len(values)), values, fontsize=12)
+    ax.set_yticks(range(len(values)), values)
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.set_xlim(low, high + 0.15 * (high - low))
-    ax.set_xlabel(f"{label}; the scale begins at {low:.2f}", fontsize=12)
-    ax.tick_params(labelsize=11, axis="x")
+    ax.set_xlabel(f"{label}; the scale begins at {low:.2f}")
     ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
     figure.set_label(f"Dots of {label}: {listed}.")
     return figure
@@ -178,28 +174,26 @@ def draw_dots(values: Mapping[str, float], label: str) -> Figure:
 
 def draw_dilation(radii: Sequence[float], agreement: Mapping[str, Sequence[float]]) -> Figure:
     """What a perfect mask gets against the dilated one, by radius; one curve per photo size."""
-    figure = Figure(figsize=(8, 3.8), layout="constrained", dpi=100)
+    figure = Figure(figsize=(8, 3.8))
     ax = figure.subplots()
     for row, (name, values) in enumerate(agreement.items()):
         ax.plot(radii, values, "os"[row] + "-", color=PALETTE[row], label=name)
-    ax.set_xlabel("radius of the disc, pixels of the photo", fontsize=12)
-    ax.set_ylabel("IoU of the true mask\nwith the dilated one", fontsize=12)
+    ax.set_xlabel("radius of the disc, pixels of the photo")
+    ax.set_ylabel("IoU of the true mask\nwith the dilated one")
     ax.set(ylim=(0.5, 1.02), xlim=(0, None))
-    ax.tick_params(labelsize=11)
-    ax.legend(loc="lower right", fontsize=12)
+    ax.legend(loc="lower right")
     listed = "; ".join(
         f"{name}: " + ", ".join(f"{r} px {v:.2f}" for r, v in zip(radii, values, strict=True))
         for name, values in agreement.items()
     )
     figure.set_label(f"IoU of a true disc with the dilated one, by radius. {listed}.")
     ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def draw_bootstrap(samples: Mapping[str, np.ndarray], measured: float) -> Figure:
     """Histograms of bootstrapped overall IoU, each with its 95 % interval as a bar below."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.8))
     ax = figure.subplots()
     told = []
     together = np.concatenate(list(samples.values()))
@@ -214,12 +208,11 @@ def draw_bootstrap(samples: Mapping[str, np.ndarray], measured: float) -> Figure
         ax.plot([low, high], [y, y], color=colour, linewidth=5, solid_capstyle="butt")
         told.append(f"{name} {low:.3f} to {high:.3f}")
     ax.axvline(measured, color="black", linewidth=1.5, label=f"measured: {measured:.3f}")
-    ax.set_xlabel("overall IoU; the bars below are the 95 % intervals", fontsize=12)
+    ax.set_xlabel("overall IoU; the bars below are the 95 % intervals")
     ax.set_yticks([])
-    ax.tick_params(labelsize=11)
-    ax.legend(fontsize=11)
+    ax.legend()
     figure.set_label(f"Histograms of overall IoU with 95 % intervals: {'; '.join(told)}.")
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)
     return figure
 
 
@@ -238,14 +231,12 @@ def draw_table_1(half_widths: Sequence[float]) -> Figure:
             if values[column] is not None:
                 colour, mark = (PALETTE[5], "s") if method.startswith("SHNet") else (TARGET, "o")
                 ax.plot(values[column], row, mark, color=colour, markersize=6)
-        ax.set_title(f"{title}\n{photos:,} photos, ± {half:.1f}", fontsize=12)
-        ax.set_yticks(range(len(TABLE_1)), list(reversed(TABLE_1)), fontsize=11)
+        ax.set_title(f"{title}\n{photos:,} photos, ± {half:.1f}")
+        ax.set_yticks(range(len(TABLE_1)), list(reversed(TABLE_1)))
         if column % 4:
             ax.set_yticklabels([])
         ax.grid(alpha=0.3)
-        ax.tick_params(labelsize=11)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("overall IoU in per cent; each plot has its own scale", fontsize=12)
+    figure.supxlabel("overall IoU in per cent; each plot has its own scale")
     listed = ", ".join(f"{n} {h:.1f}" for n, h in zip(TABLE_1_COLUMNS, half_widths, strict=True))
     figure.set_label(
         "Table 1 as eight plots with one point per method. A grey band around SHNet at 320 has "

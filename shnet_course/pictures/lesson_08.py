@@ -16,7 +16,7 @@ from shnet_course.pictures.base import PREDICTED, TARGET
 
 def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
     """Our differences with their intervals, in points of overall IoU, beside the paper's."""
-    figure = Figure(figsize=(9, 1.2 + 0.5 * len(found)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(found)))
     ax = figure.subplots()
     told = []
     for place, (row, ours) in enumerate(found.items()):
@@ -34,13 +34,12 @@ def draw_differences(found: Mapping[str, Estimate], to: str) -> Figure:
             )  # fmt: skip
             told[-1] += f" (the paper {papers:+.1f})"
     ax.axvline(0, color="0.4", linewidth=1)
-    ax.set_yticks(range(len(found)), list(found), fontsize=11)
+    ax.set_yticks(range(len(found)), list(found))
     ax.invert_yaxis()
-    ax.set_xlabel(f"overall IoU on val minus {to}'s, in points", fontsize=11)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=11, frameon=False)
+    ax.set_xlabel(f"overall IoU on val minus {to}'s, in points")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     ax.margins(y=0.15)
     ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     figure.set_label(f"Overall IoU minus {to}'s, in points, on RefShapes: {'; '.join(told)}.")
     return figure
 
@@ -58,17 +57,17 @@ def draw_luck(gap: float, spread: float, seeds: int) -> Figure:
     reach = max(3.5 * spread, gap)
     x = np.linspace(gap - reach, gap + reach, 601)
     y = np.array([shown.pdf(value) for value in x])
-    figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 3.2))
     ax = figure.subplots()
     ax.fill_between(x, y, where=x >= 0, color=TARGET, alpha=0.5, linewidth=0)
     ax.fill_between(x, y, where=x <= 0, color=PREDICTED, linewidth=0)
     ax.axvline(0, color="0.4", linewidth=1)
     ax.axvline(gap, color=TARGET, linewidth=1.5, linestyle="--")
     title = f"Wrong sign: {wrong:.1%} of the comparisons of {seeds} seed" + "s" * (seeds > 1)
-    ax.set_title(title, fontsize=12)
-    ax.set_xlabel("the difference that is measured, in points; dashed: the true one", fontsize=11)
+    ax.set_title(title)
+    ax.set_xlabel("the difference that is measured, in points; dashed: the true one")
     ax.set_yticks([])
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)
     figure.set_label(
         f"A bell curve around the true difference of {gap:g} points. {title}, in orange."
     )

@@ -16,6 +16,7 @@ from shnet_course.pictures.base import (
     SIGNED,
     TARGET,
     draw_mask,
+    frame,
     grid_of,
     iou_of,
     photo_of,
@@ -72,7 +73,6 @@ def draw_words_over_pixels(
     axes[0].set_title("the answer", fontsize=13)
     bar = figure.colorbar(shown, ax=axes, shrink=0.7, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["⅛ or less", "¼", "½", "even", "2 times", "4 times", "8 or more"])
-    bar.ax.tick_params(labelsize=11)
     figure.set_label(
         f"The answer to “{' '.join(words)}”, and where each of its words looks, with the answer's "
         "outline: blue is more than an even look, orange less."
@@ -82,7 +82,7 @@ def draw_words_over_pixels(
 
 def draw_lift_by_hand(attention: np.ndarray, cover: np.ndarray) -> Figure:
     """A tiny attention map with its numbers, and a thing that covers some of its cells."""
-    figure = Figure(figsize=(7, 3.4), layout="constrained", dpi=100)
+    figure = Figure(figsize=(7, 3.4))
     for ax, plane, title in zip(
         figure.subplots(1, 2),
         (attention, cover),
@@ -93,9 +93,8 @@ def draw_lift_by_hand(attention: np.ndarray, cover: np.ndarray) -> Figure:
         for (row, column), value in np.ndenumerate(plane):
             colour = "white" if value > 0.6 else "black"
             ax.text(column, row, f"{value:g}", ha="center", va="center", fontsize=15, color=colour)
-        ax.set_title(title, fontsize=12)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set_title(title)
+        frame(ax)
     figure.set_label(
         f"An attention map of {attention.tolist()} beside a thing that covers {cover.tolist()} of "
         "its cells."
@@ -105,19 +104,17 @@ def draw_lift_by_hand(attention: np.ndarray, cover: np.ndarray) -> Figure:
 
 def draw_intervals(rows: Mapping[str, Interval], chance: float, label: str) -> Figure:
     """A point and its 95 % interval per row, against the value that means nothing."""
-    figure = Figure(figsize=(9, 1.1 + 0.45 * len(rows)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9, 1.1 + 0.45 * len(rows)))
     ax = figure.subplots()
     for y, (mean, low, high) in enumerate(rows.values()):
         clear = low > chance or high < chance
         ax.plot([low, high], [y, y], color=TARGET, linewidth=3)
         ax.plot(mean, y, "o", color=TARGET, markersize=8, fillstyle="full" if clear else "none")
     ax.axvline(chance, color="black", linewidth=1, linestyle="--")
-    ax.set_yticks(range(len(rows)), rows, fontsize=12)
+    ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlabel(label, fontsize=12)
-    ax.tick_params(labelsize=11, axis="x")
+    ax.set_xlabel(label)
     ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
     listed = "; ".join(f"{n} {m:.2f} ({lo:.2f} to {hi:.2f})" for n, (m, lo, hi) in rows.items())
     figure.set_label(f"{label}, mean and 95 % interval: {listed}.")
     return figure
@@ -125,7 +122,7 @@ def draw_intervals(rows: Mapping[str, Interval], chance: float, label: str) -> F
 
 def draw_blocked_pairs(masks: Mapping[str, np.ndarray], pixels: int) -> Figure:
     """Who may look at whom, (N, N) bool per name: `pixels` pixels, then words; closed is dark."""
-    figure = Figure(figsize=(10, 3.1), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 3.1))
     for ax, (name, allowed) in zip(figure.subplots(1, len(masks)), masks.items(), strict=True):
         count = len(allowed)
         ax.imshow(allowed, cmap="gray", vmin=-0.6, vmax=1)
@@ -134,12 +131,13 @@ def draw_blocked_pairs(masks: Mapping[str, np.ndarray], pixels: int) -> Figure:
                 line(place, color="0.6", linewidth=0.8)
             line(pixels - 0.5, color=PALETTE[5], linewidth=2.5)
         middles = [(pixels - 1) / 2, (pixels + count - 1) / 2]
-        ax.set_xticks(middles, ["pixels", "words"], fontsize=11)
-        ax.set_yticks(middles, ["pixels", "words"], fontsize=11, rotation=90, va="center")
+        ax.set_xticks(middles, ["pixels", "words"])
+        ax.set_yticks(middles, ["pixels", "words"], rotation=90, va="center")
         ax.tick_params(length=0)
-        ax.set_title(name, fontsize=12)
-    figure.supylabel("who asks", fontsize=11)
-    figure.supxlabel("who is asked", fontsize=11)
+        ax.spines[:].set_visible(True)
+        ax.set_title(name)
+    figure.supylabel("who asks")
+    figure.supxlabel("who is asked")
     listed = "; ".join(f"{name}: {int((~m).sum())} of {m.size} closed" for name, m in masks.items())
     figure.set_label(f"Tables of who may look at whom. {listed}.")
     return figure
@@ -153,7 +151,7 @@ def draw_losses(table: Mapping[str, Mapping[str, Interval]], label: str) -> Figu
     columns = list(next(iter(table.values())))
     means = np.array([[row[name][0] for name in columns] for row in table.values()])
     size = (2.4 + 1.35 * len(columns), 1.0 + 0.68 * len(table))
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    figure = Figure(figsize=size)
     ax = figure.subplots()
     most = max(float(means.max()), 0.1)
     ax.imshow(means, cmap=AMOUNT, vmin=0, vmax=most, aspect="auto")
@@ -165,12 +163,12 @@ def draw_losses(table: Mapping[str, Mapping[str, Interval]], label: str) -> Figu
             ax.text(x, y - 0.13, f"{mean:.2f}", ha="center", va="center", fontsize=13,
                     color=colour, weight=weight)  # fmt: skip
             ax.text(x, y + 0.27, f"{low:.2f} to {high:.2f}", ha="center", va="center",
-                    fontsize=10, color=colour)  # fmt: skip
-    ax.set_xticks(range(len(columns)), columns, fontsize=12)
-    ax.set_yticks(range(len(table)), table, fontsize=12)
+                    color=colour)  # fmt: skip
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(table)), table)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    ax.set_xlabel(label, fontsize=12)
+    ax.set_xlabel(label)
     ax.spines[:].set_visible(False)
     listed = "; ".join(
         f"{name}: " + ", ".join(f"{column} {row[column][0]:.2f}" for column in columns)
@@ -182,7 +180,7 @@ def draw_losses(table: Mapping[str, Mapping[str, Interval]], label: str) -> Figu
 
 def draw_kinds(table: Mapping[str, Mapping[str, int]]) -> Figure:
     """A bar per family: the share of each kind of answer, and how many expressions there are."""
-    figure = Figure(figsize=(10, 1.0 + 0.5 * len(table)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 1.0 + 0.5 * len(table)))
     ax = figure.subplots()
     kinds = list(next(iter(table.values())))
     colours = dict(zip(kinds, ("0.85", *PALETTE), strict=False))
@@ -199,13 +197,11 @@ def draw_kinds(table: Mapping[str, Mapping[str, int]]) -> Figure:
         text, colour = f"{shares[row, column]:.0f}", "white" if column == 1 else "black"
         ax.text(middle, row, text, ha="center", va="center", fontsize=11, color=colour)
     names = [f"{family} ({int(total)})" for family, total in zip(table, counts.sum(1), strict=True)]
-    ax.set_yticks(range(len(table)), names, fontsize=12)
+    ax.set_yticks(range(len(table)), names)
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
-    ax.set_xlabel("% of the expressions", fontsize=12)
-    ax.tick_params(labelsize=11, axis="x")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11, frameon=False)
+    ax.set_xlabel("% of the expressions")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     right = "; ".join(
         f"{family} {row['right'] / sum(row.values()):.0%}" for family, row in table.items()
     )
@@ -221,7 +217,7 @@ def draw_judged(answers: Sequence[Answer], columns: int = 3) -> Figure:
         title = f"{phrase}\n{answer.kind}, IoU {answer.iou:.2f}"
         photo, target = photo_of(answer.expression), answer.expression.mask()
         draw_mask(ax, photo, title, target, answer.mask)
-        ax.set_title(title, fontsize=12)
+        ax.set_title(title)
     listed = "; ".join(f"“{a.expression.text}”: {a.kind}, IoU {a.iou:.2f}" for a in answers)
     figure.set_label(f"Scenes with what was meant in blue and what was marked in orange. {listed}.")
     return figure
@@ -239,7 +235,7 @@ def draw_by_network(
         target = expression.mask()
         iou = iou_of(found[row], target)
         draw_mask(ax, photo_of(expression), "", target, found[row])
-        ax.set_title(f"{name}, IoU {iou:.2f}", fontsize=12)
+        ax.set_title(f"{name}, IoU {iou:.2f}")
         if column == 0:
             phrase = textwrap.fill(f"“{expression.text}”", width=14)
             ax.text(-0.06, 0.5, phrase, fontsize=12, ha="right", va="center",

@@ -73,7 +73,7 @@ def draw_run(points: Sequence[dict[str, float]], history: Sequence[dict[str, Any
         points: rows of training with step, loss, iou, samples_per_second and memory (GiB).
         history: rows of evaluations, as `fit` makes them.
     """
-    figure = Figure(figsize=(10, 5.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 5.4))
     loss, iou, rate, memory = figure.subplots(2, 2, sharex=True).flat
     training = points or history  # a resumed run that had finished takes no step
     steps = [row["step"] for row in training]
@@ -86,14 +86,13 @@ def draw_run(points: Sequence[dict[str, float]], history: Sequence[dict[str, Any
         iou.plot([row["step"] for row in history], validation, "s--", color=PALETTE[1],
                  markersize=4, label="validation")  # fmt: skip
     iou.set(ylabel="overall IoU", ylim=(0, 1))
-    iou.legend(loc="upper left", fontsize=9)
+    iou.legend(loc="upper left")
     rate.plot(steps, [row["samples_per_second"] for row in training], **mark)
     rate.set(xlabel="step", ylabel="expressions per second", ylim=(0, None))
     memory.plot([row["step"] for row in points], [row["memory"] for row in points], **mark)
     memory.set(xlabel="step", ylabel="memory, GiB", ylim=(0, None))
     for ax in (loss, iou, rate, memory):
         ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 

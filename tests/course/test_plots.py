@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 
+from shnet_course import pictures
 from shnet_course.pictures.base import (
     PREDICTED,
     TARGET,
@@ -244,6 +246,18 @@ figure.set_label("its own text")
 show(figure)
 """,
 ]
+
+
+def test_every_picture_takes_its_look_from_the_one_sheet():
+    """A setting of the sheet that a picture repeats would stay behind when the sheet changes."""
+    figure = Figure()
+    ax = figure.subplots()
+    assert figure.dpi == 110 and figure.get_layout_engine() is not None
+    assert not ax.spines["top"].get_visible()
+    course = Path(pictures.__file__).parents[1]
+    for file in sorted(course.rglob("*.py")):
+        repeated = re.findall(r"layout='|layout=\"|\bdpi=|frameon=|spines\[\[", file.read_text())
+        assert not repeated, file
 
 
 def test_a_picture_without_a_text_is_not_shown():

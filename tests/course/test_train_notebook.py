@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from shnet_course.paths import COURSE
 from shnet_course.tools import train_notebook
 from shnet_course.tools.train_notebook import PATH_SETTINGS, main, whole_settings
 from shnet_lib.model.shnet import ModelConfig
@@ -267,3 +268,21 @@ def test_the_run_folder_may_be_at_home(ran, tmp_path, monkeypatch):
     assert (tmp_path / "home" / "run" / "metrics.json").exists()
     assert not (tmp_path / "~").exists()
     assert os.listdir(tmp_path / "home" / "run") != []
+
+
+@pytest.mark.slow
+def test_every_cell_of_lesson_10_runs(tmp_path, capfd):
+    """The lesson itself, as `make train PRESET=smoke` runs it; its other test is of the program."""
+    given = [
+        "--preset",
+        "smoke",
+        "--dataset",
+        "refshapes-unc",
+        "--data",
+        str(COURSE / "data/refshapes"),
+    ]
+    assert main([*given, "--run", str(tmp_path / "run")]) == 0
+    report = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert {"val", "testA", "testB"} <= set(report)
+    kept = nbformat.read(tmp_path / "run" / "10_train_unc.ipynb", as_version=4)
+    assert all(cell.execution_count for cell in kept.cells if cell.cell_type == "code")

@@ -20,6 +20,7 @@ LESSONS = (
     "07_evaluation",
     "08_ablations",
     "09_looking_inside",
+    "10_train_unc",
 )
 MACHINERY = ("NBVAL", "alt=", "fmt: skip", "inspect.", "os.environ", ".cleanup()", ".index(")
 
