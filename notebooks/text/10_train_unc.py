@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 10 · Train and evaluate SHNet, end to end
 #
-# *Section 4, Experiments · 20 minutes to read, 6 minutes to run on two CPU cores with the preset `quick`; on UNC the notebook works out the hours*
+# *Section 4, Experiments · 20 minutes to read, 16 minutes to run on two CPU cores with the preset `quick`; on UNC the notebook works out the hours*
 #
 # **You need to know** what lessons 01 to 07 show. Or just run the notebook and look.
 #
@@ -215,7 +215,7 @@ else:
 # %% [markdown]
 # ## 5. Training
 #
-# AdamW, polynomial decay with power 0.7, binary cross-entropy on every pixel (section 4.2). The network with the best overall IoU on the validation split is kept. The test splits are not looked at until the end. An interrupted run goes on where it was if you set `resume = True`.
+# AdamW, polynomial decay, binary cross-entropy on every pixel (section 4.2); `quick` adds Dice's loss. The network with the best overall IoU on the validation split is kept. The test splits are not looked at until the end. An interrupted run goes on where it was if you set `resume = True`.
 #
 # A point of the training curves is the mean of 200 steps, so you see within minutes whether the loss falls and whether the device is kept busy. Validation comes once per epoch, or every `evaluate_every` steps. **Predict:** the loss falls at once; when will IoU begin to rise?
 
