@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     measure = {
         "equality": lambda: check_equal(config),
         "step": lambda: measure_steps(config, given.repeats),
-        "growth": lambda: measure_growth(config, max(given.repeats // 2, 1)),
+        "growth": lambda: measure_growth(config, given.repeats),
         "memory": lambda: measure_memory(config),
         "environment": lambda: measure_environment(given.repeats, given.tiny),
         "compile": lambda: measure_compiled(quick, given.repeats),

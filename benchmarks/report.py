@@ -90,7 +90,7 @@ def draw_growth(rows: list[dict[str, Any]]) -> Figure:
     by_axis = {axis: [row for row in rows if row["axis"] == axis] for axis in BASE}
 
     cells = [row["grid"] ** 2 for row in by_axis["grid"]]
-    for name, colour in zip(KEPT, PALETTE, strict=True):
+    for name, colour in zip(KEPT, PALETTE, strict=False):
         values = [row[f"saved MiB per sample, {name}"] for row in by_axis["grid"]]
         memory.plot(cells, values, "o-", color=colour, label=name)
     memory.set(xlabel="grid cells, H x W", ylabel="MiB kept for backward, per sample")
