@@ -461,7 +461,7 @@ from shnet_course.pictures.lesson_06b import draw_replicas
 show(draw_replicas())
 
 # %% [markdown]
-# Only gradients. `DistributedDataParallel` (DDP) averages them during `backward()`. Let two processes prove it here; *gloo* is the exchange between CPUs, *nccl* that between GPUs. This is all that each of them does:
+# Only gradients. `DistributedDataParallel` (DDP) averages them during `backward()`. Let two processes prove it here; *gloo* is the exchange between CPUs, *nccl* that between GPUs. They compute in 64 bits, so that the order of a sum does not show. This is all that each of them does:
 
 # %%
 from inspect import getsource
@@ -476,7 +476,7 @@ import torch.multiprocessing as processes
 small = MicroBatches(replace(config, batch_size=8, accumulate=2), dataset)
 small.last_step = 1
 shares = [collate([dataset[indices] for indices in share]) for share in small]
-for share in shares:  # in 64 bits, so that the order of a sum does not show
+for share in shares:
     share.update({n: t.double() for n, t in share.items() if torch.is_floating_point(t)})
 network = new_network().cpu().double()
 with TemporaryDirectory() as folder:
@@ -484,9 +484,8 @@ with TemporaryDirectory() as folder:
     processes.start_processes(save_gradient, arguments, nprocs=2, start_method="spawn")
     two = [torch.load(Path(folder) / f"gradient{rank}.pt") for rank in range(2)]
 
-for batch in shares:  # one process, the same shares one after the other
-    loss = F.binary_cross_entropy_with_logits(network(batch), batch["target"])
-    (loss / len(shares)).backward()
+losses = [F.binary_cross_entropy_with_logits(network(each), each["target"]) for each in shares]
+(sum(losses) / len(losses)).backward()  # one process, both shares
 one = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
 largest = max(gradient.abs().max() for gradient in one.values())
 apart = max((one[name] - each[name]).abs().max() for each in two for name in one) / largest

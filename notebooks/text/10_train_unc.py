@@ -39,7 +39,7 @@
 # %% [markdown]
 # ## The road to UNC
 #
-# Take three steps, and look at each before you take the next:
+# Three steps; look at each before the next:
 #
 # | | `preset` | `settings` | it needs |
 # |---|---|---|---|
@@ -96,7 +96,7 @@
 # shnet predict runs/mine/best photo.jpg --phrase "the dog" --out masks
 # ```
 #
-# Evaluate before you train: [lesson 07](07_evaluation.ipynb) shows what the shipped network makes of the example, and perhaps it is good enough for your phrases. `SET="steps=20"` behind `make train` is a rehearsal of some two minutes; the preset takes 4,500 steps. A hundred photos are learned by heart; with masks but few phrases, let phrases be made, as above.
+# Evaluate before you train: [lesson 07](07_evaluation.ipynb) shows what the shipped network makes of the example; it may be good enough. `SET="steps=20"` behind `make train` is a rehearsal of some two minutes; the preset takes 4,500 steps. A hundred photos are learned by heart; with masks but few phrases, let phrases be made, as above.
 
 # %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
 # @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
@@ -350,4 +350,5 @@ for sentence in conclude(fitted, evaluations[config.val_split]):
 # - Every setting had a source; memory was counted and the hours were measured before the run began.
 # - Loss, overall IoU, speed and memory were drawn while the network learned, and the best network on validation was kept.
 # - Every split was evaluated under two protocols, with an interval, and set beside the paper's number where one exists.
+# - The worst answers said what to do next.
 # - `load_shnet` and `predict` are all you need to use what you trained.
