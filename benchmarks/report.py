@@ -73,7 +73,6 @@ def _growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "value": row[row["axis"]],
             "s per sample": row["seconds per sample"],
             "of it SFM": row.get("of it SFM", ""),
-            "s with recompute": row.get("seconds per sample, recompute", ""),
             **{f"MiB, {name}": row[f"saved MiB per sample, {name}"] for name in KEPT},
         }
         for row in rows
