@@ -69,7 +69,7 @@ test-all: $(TESTABLE) data  ## run what make test leaves out: slow and long test
 	$(PYTEST) --no-loadscope-reorder -m "slow or long"
 	$(PYTEST) --nbval-lax --nbval-cell-timeout 1800 --nbval-current-env --timeout 2400 notebooks --ignore notebooks/10_train_unc.ipynb
 
-bench: $(INSTALLED)  ## measure speed and memory, ten minutes: docs/performance.md
+bench: $(INSTALLED)  ## measure speed and memory, half an hour or more: docs/performance.md
 	$(BIN)/python -m benchmarks
 
 bench-gpu: $(INSTALLED)  ## measure on a GPU, eight minutes: OUT=FOLDER

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 import torchvision
 
 from benchmarks.compiled import measure_compiled
-from benchmarks.environment import SETTINGS, measure_environment
+from benchmarks.environment import VARIABLES, measure_environment
 from benchmarks.growth import measure_growth, measure_memory
 from benchmarks.pipe import measure_pipe
 from benchmarks.report import draw_growth, renew_tables
@@ -82,7 +81,7 @@ def where(section: str, given: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        **{name: os.environ.get(name, "") for name in sorted({*chain(*SETTINGS.values())})},
+        **{name: os.environ.get(name, "") for name in VARIABLES},
     }
 
 

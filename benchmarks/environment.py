@@ -26,14 +26,15 @@ from benchmarks.sizes import TINY, make_batch, make_network
 from benchmarks.timing import forward_backward
 from shnet_lib.training.config import PRESETS
 
-KEPT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"}
-SHORT = {"GOMP_SPINCOUNT": "10000"}
+MEMORY_KEPT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"}
+SHORT_WAIT = {"GOMP_SPINCOUNT": "10000"}
 SETTINGS = {
     "none": {},
-    "memory kept": KEPT,
-    "memory kept, GOMP_SPINCOUNT=10000": KEPT | SHORT,
-    "memory kept, OMP_WAIT_POLICY=PASSIVE": KEPT | {"OMP_WAIT_POLICY": "PASSIVE"},
+    "memory kept": MEMORY_KEPT,
+    "memory kept, GOMP_SPINCOUNT=10000": MEMORY_KEPT | SHORT_WAIT,
+    "memory kept, OMP_WAIT_POLICY=PASSIVE": MEMORY_KEPT | {"OMP_WAIT_POLICY": "PASSIVE"},
 }
+VARIABLES = sorted({name for setting in SETTINGS.values() for name in setting})
 OTHERS = 2  # programs beside it, each of which wants a core
 
 
@@ -43,8 +44,7 @@ def measure_environment(repeats: int, tiny: bool) -> list[dict[str, Any]]:
     What else the machine does can only add to a time.
     """
     command = [sys.executable, "-m", "benchmarks.environment", *(["--tiny"] if tiny else [])]
-    variables = {name for setting in SETTINGS.values() for name in setting}
-    plain = {name: value for name, value in os.environ.items() if name not in variables}
+    plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     found: dict[tuple[str, int], list[float]] = {}
     for _ in range(repeats):
         for others in (0, OTHERS):

@@ -41,15 +41,12 @@ def measure_growth(config: ModelConfig, repeats: int) -> list[dict[str, Any]]:
 
 
 def _measure(config: ModelConfig, setting: dict[str, int], repeats: int) -> dict[str, float]:
-    batch = make_batch(config, setting["batch"], setting["expressions per image"], setting["words"])
-    network = make_network(config, grid=setting["grid"])
+    network, batch = _make(config, setting, literal=False, recompute=False)
     networks = {"seconds per sample": network}
     of_grid = setting["grid"] != BASE["grid"] or setting == BASE
     if of_grid:
-        frugal = networks["seconds per sample, recompute"] = make_network(
-            config, grid=setting["grid"]
-        )
-        recompute_activations(frugal)
+        frugal, _ = _make(config, setting, literal=False, recompute=True)
+        networks["seconds per sample, recompute"] = frugal
     row = _seconds(networks, batch, repeats)
     if of_grid:
         row["of it SFM"] = _sfm_seconds(network, setting, repeats)

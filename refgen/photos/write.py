@@ -79,9 +79,9 @@ class Source:
                 f"{self.instances.file}: {len(self.photos)} photos with annotations, where train, "
                 "val and test need three. Add photos."
             )
-        trained_on = frozenset(json.loads(CARD.read_text())["trained_on"])
-        names = {i: self.instances.images[i]["file_name"] for i in self.photos}
-        shown = frozenset(i for i, name in names.items() if coco_photo(name) in trained_on)
+        trained_on = frozenset(read_json(CARD, "Get the course's files again.")["trained_on"])
+        images = self.instances.images
+        shown = {i for i in self.photos if coco_photo(images[i]["file_name"]) in trained_on}
         self.split = _split(self.photos, settings.seed, shown)
         self.trained = [i for i in self.photos if self.split[i] == "train"]
         self.read = lru_cache(maxsize=64)(self._read)  # one that is cut from may come again
@@ -128,14 +128,17 @@ def _read_people(path: str | None) -> dict[Any, str]:
     return {number: label for label, numbers in told.items() for number in numbers}
 
 
-def _split(photos: list, seed: int, shown: frozenset) -> dict[Any, str]:
+def _split(photos: list, seed: int, shown: set) -> dict[Any, str]:
     """A photo keeps its place in the order whatever other photos there are.
 
     `shown` are those that the shipped network was trained on. They are never in val or test, where
     there are others to fill them, so that the network can be measured there.
     """
-    digest = {photo: sha256(f"{seed} {photo}".encode()).digest() for photo in photos}
-    order = sorted(photos, key=lambda photo: (photo in shown, digest[photo]))
+
+    def place(photo: Any) -> tuple[bool, bytes]:
+        return photo in shown, sha256(f"{seed} {photo}".encode()).digest()
+
+    order = sorted(photos, key=place)
     split = dict.fromkeys(photos, "train")
     first = 0
     for name, share in SHARES.items():

@@ -51,9 +51,14 @@ def _shown(figure: Figure, alt: str) -> dict[str, Any]:
     return {"data": data, "metadata": {"image/png": {"alt": alt}}}
 
 
-def frame(ax: Axes) -> None:
-    """What a map has where a plot has axes: a line on each side, and no numbers."""
-    ax.set(xticks=[], yticks=[])
+def frame(ax: Axes, columns: Sequence[float] = (), rows: Sequence[float] = ()) -> None:
+    """What a map has where a plot has axes: a line on each side, and no numbers.
+
+    `columns` and `rows` are where `ax.grid` draws lines between the cells.
+    """
+    ax.set_xticks(columns, labels=[])
+    ax.set_yticks(rows, labels=[])
+    ax.tick_params(length=0)
     ax.spines[:].set_visible(True)
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from shnet_course.pictures.base import PREDICTED, TARGET
+from shnet_course.pictures.base import PREDICTED, TARGET, frame
 
 RIGHT_PIXELS = "#B0B0B0"  # pixels that are right
 
@@ -37,11 +37,8 @@ def _paint(ax, masks: dict[str, np.ndarray], title: str) -> None:
     for colour, mask in masks.items():
         picture[mask] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     ax.imshow(picture)
-    ax.set_xticks(np.arange(width + 1) - 0.5, [])
-    ax.set_yticks(np.arange(height + 1) - 0.5, [])
+    frame(ax, np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5)
     ax.grid(color="#E0E0E0", linewidth=0.5)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(True)
     ax.set_title(title)
 
 

@@ -111,11 +111,8 @@ def draw_run_lengths(mask: np.ndarray) -> Figure:
     order = np.arange(mask.size).reshape(width, height).T
     for (row, column), place in np.ndenumerate(order):
         ax.text(column, row, str(place), ha="center", va="center", fontsize=11)
-    ax.set_xticks(np.arange(width + 1) - 0.5, labels=[])
-    ax.set_yticks(np.arange(height + 1) - 0.5, labels=[])
+    frame(ax, np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5)
     ax.grid(color="0.6")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(True)
     ax.set_title("blue: the thing")
     figure.set_label(
         f"A mask of {height} rows and {width} columns, its pixels numbered down the columns. The "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shnet_course.pictures.base import PALETTE, SIGNED
+from shnet_course.pictures.base import PALETTE, SIGNED, frame
 
 LEVELS = (2, 3, 4)  # as the paper counts them
 
@@ -144,10 +144,7 @@ def draw_on_grids(mask: Tensor, grids: Sequence[int]) -> Figure:
         ax.imshow(picture, cmap="Blues", vmin=0, vmax=1.8, extent=(0, size, size, 0))
         ax.contour(centres, centres, outlined, [0.5], colors=PALETTE[1], linewidths=1.5)
         lines = np.linspace(0, size, len(picture) + 1) if picture is not mask else []
-        ax.set_xticks(lines, labels=[])
-        ax.set_yticks(lines, labels=[])
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(True)
+        frame(ax, lines, lines)
         ax.grid(color="0.75", linewidth=0.6)
         ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_title(title)

@@ -358,7 +358,7 @@ def draw_memory(
     ax.set_ylim(0, None)
     ax.margins(x=0.08)
     ax.legend(loc="upper left")
-    _plain(ax)
+    ax.grid(alpha=0.3)
     told = "; ".join(f"{label} {values[-1]:,.0f}" for label, values in measured.items())
     figure.set_label(f"MiB per sample against the grid's side. At {grids[-1]}: {told}.")
     return figure
@@ -369,7 +369,3 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, half_width: float
         Rectangle((x - half_width, y - 0.25), 2 * half_width, 0.5, facecolor=colour, alpha=0.2)
     )
     ax.text(x, y, text, ha="center", va="center", fontsize=12)
-
-
-def _plain(ax: Axes) -> None:
-    ax.grid(alpha=0.3)

@@ -124,11 +124,11 @@ def draw_cells_alike(
     rows, columns = next(iter(maps.values())).shape
     first.imshow(photo)
     first.set_title("scene, and the cell")
-    _frame(first, cell, height / rows, width / columns)
+    _mark_cell(first, cell, height / rows, width / columns)
     for ax, (title, values) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(values, cmap=SIGNED, vmin=-1, vmax=1)
         ax.set_title(title)
-        _frame(ax, cell, 1, 1)
+        _mark_cell(ax, cell, 1, 1)
     for ax in (first, *axes):
         frame(ax)
     figure.colorbar(image, ax=axes, shrink=0.8, label="cosine")
@@ -142,7 +142,7 @@ def draw_cells_alike(
     return figure
 
 
-def _frame(ax: Axes, cell: tuple[int, int], height: float, width: float) -> None:
+def _mark_cell(ax: Axes, cell: tuple[int, int], height: float, width: float) -> None:
     y, x = cell
     corner = (x * width - 0.5, y * height - 0.5)
     ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=PALETTE[5], linewidth=2.5))

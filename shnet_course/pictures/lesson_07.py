@@ -23,6 +23,7 @@ from shnet_course.pictures.base import (
     PREDICTED,
     TARGET,
     draw_mask,
+    frame,
     grid_of,
     iou_of,
     photo_of,
@@ -57,10 +58,7 @@ def draw_agreement(
             ax.set_title(f"{i} / {u}", fontsize=13)
             told.append(f"{name} {i} of {u}")
             height, width = target.shape
-            ax.set_xticks(np.arange(-0.5, width), [])
-            ax.set_yticks(np.arange(-0.5, height), [])
-            ax.tick_params(length=0)
-            ax.spines[:].set_visible(True)
+            frame(ax, np.arange(-0.5, width), np.arange(-0.5, height))
             if max(height, width) <= 16:
                 ax.grid(color="white", linewidth=1)
         axes[0].set_ylabel(name, fontsize=14)

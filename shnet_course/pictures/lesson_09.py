@@ -217,7 +217,6 @@ def draw_judged(answers: Sequence[Answer], columns: int = 3) -> Figure:
         title = f"{phrase}\n{answer.kind}, IoU {answer.iou:.2f}"
         photo, target = photo_of(answer.expression), answer.expression.mask()
         draw_mask(ax, photo, title, target, answer.mask)
-        ax.set_title(title)
     listed = "; ".join(f"“{a.expression.text}”: {a.kind}, IoU {a.iou:.2f}" for a in answers)
     figure.set_label(f"Scenes with what was meant in blue and what was marked in orange. {listed}.")
     return figure
@@ -234,8 +233,7 @@ def draw_by_network(
         expression, (name, found) = expressions[row], list(masks.items())[column]
         target = expression.mask()
         iou = iou_of(found[row], target)
-        draw_mask(ax, photo_of(expression), "", target, found[row])
-        ax.set_title(f"{name}, IoU {iou:.2f}")
+        draw_mask(ax, photo_of(expression), f"{name}, IoU {iou:.2f}", target, found[row])
         if column == 0:
             phrase = textwrap.fill(f"“{expression.text}”", width=14)
             ax.text(-0.06, 0.5, phrase, fontsize=12, ha="right", va="center",

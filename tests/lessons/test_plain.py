@@ -63,7 +63,6 @@ def test_every_fold_out_is_closed_and_can_be_read(lesson):
     assert text.count("\n\n</details>") == text.count("<details>")
 
 
-@pytest.mark.parametrize("name", LESSONS[:-1])  # the last one has none of its own
-def test_exercises_are_linked_where_they_belong(name):
-    lesson = jupytext.read(TEXTS / f"{name}.py")
+@pytest.mark.parametrize("lesson", LESSONS[:-1], indirect=True)  # the last one has none of its own
+def test_exercises_are_linked_where_they_belong(lesson):
     assert prose(lesson).count("**Now you:**") >= 3
