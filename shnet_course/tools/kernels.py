@@ -1,5 +1,6 @@
 """Notebooks run on a fresh kernel of the Python that runs this."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ class ThisPython(AsyncKernelManager):
 
 
 class FreshKernel(NotebookClient):
-    """Runs a notebook in `folder`; the kernel is ended with it. `options` are nbclient's."""
+    """Runs a notebook in `folder`; the kernel is ended with it. `options` are nbclient's.
+
+    What the kernel itself writes, beside what its cells print, goes to a file: ipykernel complains
+    of its own threads in one end of some thousand, and only of a kernel that died is it worth
+    reading.
+    """
 
     def __init__(self, notebook: NotebookNode, folder: Path, **options: Any) -> None:
         super().__init__(
@@ -31,3 +37,12 @@ class FreshKernel(NotebookClient):
             **options,
         )
         self.owns_km = True
+        self.kernel_log = tempfile.TemporaryFile("w+")
+
+    async def async_start_new_kernel(self, **options: Any) -> None:
+        await super().async_start_new_kernel(stderr=self.kernel_log, **options)
+
+    def last_words(self) -> list[str]:
+        """The lines that the kernel itself has written."""
+        self.kernel_log.seek(0)
+        return self.kernel_log.read().splitlines()

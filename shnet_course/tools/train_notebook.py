@@ -168,6 +168,9 @@ def run_notebook(client: Client, run: Path) -> int:
     if status == 0:
         client.line.say(json.dumps(json.loads(result.read_text())))
     else:
+        if not client.stops and not isinstance(failed, CellExecutionError):  # the kernel died
+            for words in client.last_words():
+                client.line.say(f"   {words}")
         client.line.say(resume_advice(failed, run) if client.stops else explain(failed))
     return status
 

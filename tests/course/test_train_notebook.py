@@ -136,11 +136,22 @@ def test_a_kernel_from_elsewhere_is_not_taken(ran, tmp_path, monkeypatch):
     assert (status, lines[2]) == (0, f"   {sys.executable}")
 
 
+KERNEL_WRITES = 'os.write(2, b"Assertion failed\\n")'  # past Python, as ipykernel's threads do
+
+
 @pytest.mark.fault
 def test_a_kernel_that_dies_is_told(ran):
-    status, lines = ran("os.kill(os.getpid(), 9)")
+    status, lines = ran(f"{KERNEL_WRITES}\nos.kill(os.getpid(), 9)")
     assert status == 2
+    assert lines[-2] == "   Assertion failed"
     assert re.match("error: the notebook's kernel died; the memory may not suffice", lines[-1])
+
+
+@pytest.mark.fault
+def test_what_a_kernel_writes_past_its_cells_is_not_shown_where_it_lives_on(ran):
+    """Ending, it may complain of a closed socket: nobody's fault, and a page of traceback."""
+    status, lines = ran(KERNEL_WRITES, REPORT)
+    assert status == 0 and "Assertion failed" not in "\n".join(lines)
 
 
 @pytest.mark.fault
