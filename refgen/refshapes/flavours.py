@@ -28,7 +28,6 @@ from . import sentences
 from .queries import Regions, Things, family
 from .scene import Scene, Thing
 
-FAMILIES = ("attribute", "extreme", "ordinal", "relation", "negation", "region")
 MAX_WORDS = 25
 TRIES = 12  # guesses at a query of one family
 

@@ -251,4 +251,3 @@ TABLE_1: dict[str, tuple[float | None, ...]] = {
     "SHNet 320": (63.98, 67.51, 60.48, 51.79, 56.49, 43.83, 48.95, 68.38),
     "SHNet 448": (65.32, 68.56, 62.04, 52.75, 58.46, 44.12, 49.90, 69.19),
 }
-WITHOUT_CRF = ("BUSNet", "EFN", "SHNet 320", "SHNet 448")  # the asterisk of Table 1

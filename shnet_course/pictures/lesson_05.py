@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from shnet_course.measure.trace import Flow, Shape, trace_shapes, weightless
+from shnet_course.measure.trace import Flow, Shape
 from shnet_course.pictures.base import (
     AMOUNT,
     PALETTE,
@@ -20,7 +20,6 @@ from shnet_course.pictures.base import (
     grid_of,
     iou_of,
 )
-from shnet_lib.model.shnet import TABLE_2, ModelConfig
 
 ASPP_RATES = (6, 12, 24)
 
@@ -296,16 +295,6 @@ def draw_trace(rows: Sequence[Flow]) -> Figure:
     parts = "; ".join(f"{row.part} {shape_text(row.outputs[:1])}" for row in rows)
     figure.set_label(f"Figure 2 as boxes and arrows; the shapes that leave each part: {parts}.")
     return figure
-
-
-def draw_variant(row: str) -> Figure:
-    """Figure 2 of one row of the paper's Table 2, two expressions of six words on one photo.
-
-    Raises:
-        KeyError: Table 2 has no such row.
-    """
-    config = ModelConfig(backbone="resnet101", **TABLE_2[row])
-    return draw_trace(trace_shapes(*weightless(config, images=1, expressions=2, words=6)))
 
 
 def draw_cost(rows: Sequence[tuple[str, float, float]]) -> Figure:
