@@ -372,7 +372,7 @@ for column, name in enumerate(TABLE_1_COLUMNS):
 # %% [markdown]
 # What the table shows, and what it does not:
 #
-# - **UNC and ReferIt at 320.** SHNet leads by 1.2 and 1.8 points on UNC's val and testA, about as much as the band is wide, and by 1.68 on ReferIt, three times the band. On testB the lead is 0.10.
+# - **UNC and ReferIt at 320.** SHNet leads by 1.2 and 1.8 points on UNC's val and testA, about as much as the band is wide, and by 1.68 on ReferIt, almost four bands. On testB the lead is 0.10.
 # - **UNC+.** The "consistent performance gains on the UNC+ dataset at all splits" (section 4.3) are 0.29, 0.35 and 0.32 points, from one run each. Each lies inside its band, which is a guess from other data. So the table alone cannot tell such a gain from chance.
 # - **G-Ref.** Section 4.3 calls SHNet "marginally below BusNet". This verdict holds for 448 pixels (49.90 against 49.98). At 320, the size of the other rows, SHNet lies 1.03 below BUSNet and also below CMPC and EFN: place four.
 # - **Post-processing.** Rows without an asterisk were refined by a dense CRF, which moves a mask's border to edges of the photo. SHNet leads those rows without that help.

@@ -329,7 +329,7 @@ masks = {
 show(draw_by_network(chosen, masks))
 
 # %% [markdown]
-# Half of the quotation holds. What all three find, the network without HCAM outlines worst. The other half does not show: on relations and ordinals, “only SFM” finds no more than “only HCAM”. Both together do. Lesson 08 has three seeds.
+# Half of the quotation holds. What all three find, the network without HCAM outlines worst. The other does not: on relations and ordinals, “only SFM” finds as little as “only HCAM”. Both together find more. Lesson 08 has three seeds.
 #
 # ### Closing a path
 #

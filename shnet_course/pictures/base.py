@@ -4,7 +4,8 @@ The colours are Okabe and Ito's, which people with any colour vision can tell ap
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,45 @@ def draw_curves(history: Sequence[dict]) -> Figure:
     for ax in (left, right):
         ax.grid(alpha=0.3)
     return figure
+
+
+def draw_learning_curves(lines: Sequence[Mapping[str, str]], to: str) -> Figure:
+    """Validation over the steps: a plot per row, a line per seed, the runs of the row `to` in grey.
+
+    Args:
+        lines: of a `_curves.csv` that `shnet ablate` wrote.
+    """
+    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for line in lines:
+        points = runs.setdefault(line["row"], {}).setdefault(line["seed"], [])
+        points.append((int(line["step"]), float(line["val_overall_iou"])))
+    grey = runs.pop(to)
+    columns = min(len(runs), 5)
+    rows = ceil(len(runs) / columns)
+    figure = Figure(figsize=(9.6, 0.7 + (1.9 if columns > 1 else 2.6) * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    told = []
+    for (row, seeds), ax in zip(runs.items(), axes, strict=False):
+        for points in grey.values():
+            ax.plot(*zip(*points, strict=True), color="0.7", linewidth=1)
+        for points in seeds.values():
+            ax.plot(*zip(*points, strict=True), color=TARGET, linewidth=1.5)
+        ax.set_title(row, fontsize=9)
+        ax.grid(alpha=0.3)
+        told.append(f"{row} {_ends(seeds)}")
+    for ax in axes:
+        ax.set_axis_off()
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel("overall IoU on val", fontsize=10)
+    figure.set_label(
+        f"Overall IoU on val over the steps, a plot per row, {to} in grey. After the last step:"
+        f" {to} {_ends(grey)}; {'; '.join(told)}."
+    )
+    return figure
+
+
+def _ends(seeds: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    return ", ".join(f"{points[-1][1]:.2f}" for points in seeds.values())
 
 
 def live_picture() -> Callable[[Figure, str], None]:

@@ -303,33 +303,6 @@ def draw_positions(
     return figure
 
 
-def draw_curves_of_rows(lines: Sequence[Mapping[str, str]]) -> Figure:
-    """Validation over the steps, a line per run; runs of one row have one colour.
-
-    Args:
-        lines: of a `_curves.csv` that `shnet ablate` wrote.
-    """
-    figure = Figure(figsize=(9, 3.6))
-    ax = figure.subplots()
-    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for line in lines:
-        points = runs.setdefault(line["row"], {}).setdefault(line["seed"], [])
-        points.append((int(line["step"]), float(line["val_overall_iou"])))
-    told = []
-    for (row, seeds), colour in zip(runs.items(), PALETTE, strict=False):
-        for points in seeds.values():
-            ax.plot(*zip(*points, strict=True), color=colour, marker=".", linewidth=1.5)
-        ax.plot([], [], color=colour, linewidth=3, label=row)
-        ends = ", ".join(f"{points[-1][1]:.3f}" for points in seeds.values())
-        told.append(f"{row} ends at {ends}")
-    ax.set_xlabel("step")
-    ax.set_ylabel("overall IoU on val")
-    ax.legend(loc="lower right")
-    ax.grid(axis="y", alpha=0.3)
-    figure.set_label(f"Overall IoU on val over the steps, a line per seed: {'; '.join(told)}.")
-    return figure
-
-
 def word_share(grid: int, words: int) -> float:
     """What all words together get if a token looks at every token alike: T / (H*W + T)."""
     return words / (grid * grid + words)

@@ -9,7 +9,6 @@ from shnet_course.pictures.lesson_03 import (
     BLOCK_COLOURS,
     draw_attention_blocks,
     draw_attention_of,
-    draw_curves_of_rows,
     draw_memory,
     draw_positions,
     draw_query_key_value,
@@ -172,20 +171,3 @@ def test_memory_is_drawn_as_measured():
         "computed: alone": [0.5, 2.5],
     }
     assert ax.get_ylim()[0] == 0
-
-
-def test_a_row_s_runs_have_one_colour_and_end_where_their_tables_end():
-    lines = [
-        {"row": row, "seed": seed, "step": step, "val_overall_iou": value}
-        for row, seed, step, value in (
-            ("one", "0", "500", "0.1"),
-            ("one", "0", "1000", "0.4"),
-            ("one", "1", "500", "0.2"),
-            ("two", "0", "500", "0.3"),
-        )
-    ]
-    figure = draw_curves_of_rows(lines)
-    first, second, _, other, _ = figure.axes[0].lines
-    assert first.get_xydata().tolist() == [[500, 0.1], [1000, 0.4]]
-    assert first.get_color() == second.get_color() != other.get_color()
-    assert "one ends at 0.400, 0.200; two ends at 0.300" in figure.get_label()

@@ -6,6 +6,7 @@ from math import inf, sqrt
 import pytest
 
 from shnet_course.measure.ablations import PRINTED_ROWS, by_row, differences, estimate
+from shnet_course.pictures.base import draw_learning_curves
 from shnet_course.pictures.lesson_08 import draw_differences, draw_luck
 from shnet_lib.model.shnet import TABLE_2, TABLE_4
 
@@ -62,6 +63,26 @@ def test_the_picture_shows_the_means_and_the_papers_differences():
     assert (pytest.approx(-11.0), "o") in drawn
     assert (pytest.approx(54.70 - 63.98), "D") in drawn
     assert "baseline -11.0 (the paper -9.3); only SFM -1.0" in figure.get_label()
+
+
+def test_learning_curves_are_a_plot_per_row_and_a_line_per_seed_before_the_other_row_in_grey():
+    lines = [
+        {"row": row, "seed": seed, "step": step, "val_overall_iou": value}
+        for row, seed, step, value in (
+            ("one", "0", "500", "0.1"),
+            ("one", "0", "1000", "0.41"),
+            ("one", "1", "500", "0.2"),
+            ("two", "0", "500", "0.3"),
+        )
+    ]
+    figure = draw_learning_curves([*lines, {**lines[0], "row": "three"}], to="two")
+    one, three = figure.axes
+    assert (one.get_title(), three.get_title()) == ("one", "three")
+    grey, first, second = one.lines
+    assert grey.get_xydata().tolist() == [[500, 0.3]]
+    assert first.get_xydata().tolist() == [[500, 0.1], [1000, 0.41]]
+    assert first.get_color() == second.get_color() != grey.get_color()
+    assert "two 0.30; one 0.41, 0.20; three 0.10" in figure.get_label()
 
 
 def test_luck_shrinks_with_the_seeds():

@@ -73,7 +73,7 @@ def test_no_large_family_of_val_is_left_behind(evaluations):
 def test_the_networks_of_figure_5_reach_their_cards(name):
     """Lesson 09 compares them: trained equally, one part apart."""
     part = load_shnet(COURSE / "data" / "weights" / "figure_5" / name)
-    assert (part.config.preset, part.config.steps, part.config.seed) == ("quick", 4000, 0)
+    assert (part.config.preset, part.config.steps, part.config.seed) == ("tables", 4000, 0)
     assert (part.network.sfm is None) == (name == "only_HCAM")
     assert part.config.model.fusion == ("none" if name == "only_SFM" else "hcam")
     dataset = part.evaluation_set(read_expressions(DATA, "refshapes-unc", "testA"))
