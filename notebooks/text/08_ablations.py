@@ -94,7 +94,7 @@ Table(["row", "seed 0", "seed 1", "seed 2"], cells, note=first)
 # %% [markdown]
 # <details><summary><b>Aside:</b> which rows have not been trained?</summary>
 #
-# SFM+ConvLSTM and “SHNet w/o P.E.” of Table 2, and the three rivals of Table 4. `shnet ablate` knows them all by these names: the command stands at the end of this lesson. Row 6, “w/o GloVe”, has no counterpart here, because all our rows read one-hot words. The words of RefShapes are few, and mean what the scenes show.
+# SFM+ConvLSTM of Table 2: `shnet ablate` knows it by this name, and the command stands at the end of this lesson. Row 6, “w/o GloVe”, has no counterpart here, because all our rows read one-hot words. The words of RefShapes are few, and mean what the scenes show.
 #
 # Table 3 compares backbones on photos: DeepLabv3+ against ResNet-101, at 320 and at 448. RefShapes has a small backbone of its own and cannot answer that. `model.backbone=resnet101` with `PRESET=unc-320` is the run ([lesson 10](10_train_unc.ipynb)).
 #
@@ -110,7 +110,7 @@ from shnet_course.pictures.base import draw_learning_curves
 show(draw_learning_curves(read_lines(Path("../docs/results/ablations_curves.csv")), to="SHNet"))
 
 # %% [markdown]
-# None has stopped: in the last 500 steps nearly every run still gains about a point, although the learning rate is close to zero by then. SHNet and SFM+Conv3D part from the others between steps 1,500 and 2,500. So 4,000 steps are what we could afford, and not where learning ends. Would a row without a part catch up later? Only a longer run would tell. The shipped SHNet took 20,000 steps and reaches 0.92.
+# None has stopped: in the last 500 steps nearly every run still gains about a point, although the learning rate is close to zero by then. The rows that end near SHNet part from the others between steps 1,500 and 2,500. So 4,000 steps are what we could afford, and not where learning ends. Would a row without a part catch up later? Only a longer run would tell. The shipped SHNet took 20,000 steps and reaches 0.92.
 #
 # ## Seed by seed
 #
@@ -131,7 +131,7 @@ for row, d in differences_of.items():
     print(f"{row:24}", *(f"{x:+7.3f}" for x in d), f"{stdev(d):8.3f} {unrelated:9.3f}")
 
 # %% [markdown]
-# Not for every row. “only HCAM” and the printed form move with SHNet from seed to seed, and their $s$ is half of what it would be otherwise. The baseline, “only SFM” and SFM+Conv3D share no luck with SHNet. There subtracting seed by seed gains nothing.
+# Not for every row. “only HCAM”, “SHNet w/o P.E.”, GBFM and the printed form move with SHNet from seed to seed, and their $s$ is half of what it would be otherwise, or less. The others share little or no luck with SHNet. There subtracting seed by seed gains nothing.
 #
 # ## How wide is an interval?
 #
@@ -194,7 +194,9 @@ for row in ("only HCAM", "only SFM", "SHNet"):
 # - **The pair helps.** SHNet stands clearly above the baseline, by nine points, as in the paper.
 # - **Neither part helps alone.** “only HCAM” and “only SFM” lie no higher than the baseline. In the paper each gains much by itself.
 # - **That HCAM is better than Conv3D is not shown.** The two are level, and the interval is wide. In the paper SHNet leads by 0.82 points. And Conv3D has fewer parameters.
-# - **A large difference may not be clear.** “only SFM” lost six points with one seed and sixteen with another. The mean of -12 is the largest of all, and its interval reaches zero.
+# - **Of Table 4's rivals one is clearly worse.** GBFM lies 13 points below HCAM, lower than the baseline. Phrases like “dotted green square” it hardly ever answers. MGATE and TGFE cannot be told from HCAM. In the paper HCAM leads all three by 1.0 to 1.4 points.
+# - **Positions matter far more here**: some 18 points, against 0.91. Many of these phrases are about places ([lesson 01](01_data_and_words.ipynb) counts them).
+# - **A large difference may not be clear.** “only SFM” lost six points with one seed and sixteen with another. The mean is -12, and its interval reaches zero. GBFM's seeds agree, and its mean of -13 is clear.
 #
 # Why the data sets differ so much, the table does not say. The learning curves above allow one guess: that a part helps late. Which kinds of phrases each part helps with, [lesson 09](09_looking_inside.ipynb) measures on three of these networks.
 #
@@ -237,7 +239,7 @@ for row in sorted(differences_of.keys() & PRINTED_ROWS, key=PRINTED_ROWS.get):
     print(f"one run each misleads {wrong:5.1%}, seeds needed {seeds_needed(gap, spread):2}")
 
 # %% [markdown]
-# A gap of nine points shows in any run. A gap below one point needs more than fifty seeds, which are over a hundred runs: most of a day on RefShapes at ten minutes per run, and a hundred whole trainings on UNC. No paper does that, which is a reason to read small gaps with care.
+# A gap of nine points shows in any run. A gap of about one point needs four seeds or 74, by the luck of the row. For SFM+Conv3D 56 seeds are over a hundred runs: most of a day on RefShapes at ten minutes per run, and a hundred whole trainings on UNC. No paper does that, which is a reason to read small gaps with care.
 #
 # Two warnings. The luck was measured on RefShapes, and on UNC it may be smaller or larger. And an $s$ of three runs is itself rough: the true one can be half as large, or six times. With the network of an earlier edition of this course, $s$ of the same two rows was 0.95, and eight seeds would have done.
 #

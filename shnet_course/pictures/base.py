@@ -183,13 +183,14 @@ def draw_learning_curves(lines: Sequence[Mapping[str, str]], to: str) -> Figure:
     figure = Figure(figsize=(9.6, 0.7 + (1.9 if columns > 1 else 2.6) * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     told = []
-    for (row, seeds), ax in zip(runs.items(), axes, strict=False):
+    for place, ((row, seeds), ax) in enumerate(zip(runs.items(), axes, strict=False)):
         for points in grey.values():
             ax.plot(*zip(*points, strict=True), color="0.7", linewidth=1)
         for points in seeds.values():
             ax.plot(*zip(*points, strict=True), color=TARGET, linewidth=1.5)
         ax.set_title(row, fontsize=9)
         ax.grid(alpha=0.3)
+        ax.tick_params(labelbottom=place + columns >= len(runs))  # no plot below
         told.append(f"{row} {_ends(seeds)}")
     for ax in axes:
         ax.set_axis_off()
