@@ -102,7 +102,7 @@ Table(["row", "seed 0", "seed 1", "seed 2"], cells, note=first)
 #
 # ## Still learning?
 #
-# A row may end low because the network without its part cannot do it, or because this network learns later. Here is each row's validation over the steps, a line per seed, with SHNet's three runs in grey. **Predict:** has any row stopped to rise?
+# A row may end low because the network without its part cannot do it, or because this network learns later. Here is each row's validation over the steps, a line per seed, with SHNet's three runs in grey. **Predict:** has any row stopped rising?
 
 # %%
 from shnet_course.pictures.base import draw_learning_curves

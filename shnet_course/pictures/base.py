@@ -182,7 +182,6 @@ def draw_learning_curves(lines: Sequence[Mapping[str, str]], to: str) -> Figure:
     rows = ceil(len(runs) / columns)
     figure = Figure(figsize=(9.6, 0.7 + (1.9 if columns > 1 else 2.6) * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    told = []
     for place, ((row, seeds), ax) in enumerate(zip(runs.items(), axes, strict=False)):
         for points in grey.values():
             ax.plot(*zip(*points, strict=True), color="0.7", linewidth=1)
@@ -191,14 +190,14 @@ def draw_learning_curves(lines: Sequence[Mapping[str, str]], to: str) -> Figure:
         ax.set_title(row, fontsize=9)
         ax.grid(alpha=0.3)
         ax.tick_params(labelbottom=place + columns >= len(runs))  # no plot below
-        told.append(f"{row} {_ends(seeds)}")
     for ax in axes:
         ax.set_axis_off()
     figure.supxlabel("step", fontsize=10)
     figure.supylabel("overall IoU on val", fontsize=10)
+    told = "; ".join(f"{row} {_ends(seeds)}" for row, seeds in runs.items())
     figure.set_label(
         f"Overall IoU on val over the steps, a plot per row, {to} in grey. After the last step:"
-        f" {to} {_ends(grey)}; {'; '.join(told)}."
+        f" {to} {_ends(grey)}; {told}."
     )
     return figure
 

@@ -167,11 +167,13 @@ def run_notebook(client: Client, run: Path) -> int:
         client.line.say(f"notebook: {kept}")
     if status == 0:
         client.line.say(json.dumps(json.loads(result.read_text())))
+    elif client.stops:
+        client.line.say(resume_advice(failed, run))
     else:
-        if not client.stops and not isinstance(failed, CellExecutionError):  # the kernel died
+        if not isinstance(failed, CellExecutionError):  # the kernel died
             for words in client.last_words():
                 client.line.say(f"   {words}")
-        client.line.say(resume_advice(failed, run) if client.stops else explain(failed))
+        client.line.say(explain(failed))
     return status
 
 
