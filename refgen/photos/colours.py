@@ -27,8 +27,8 @@ RANGES = {
     "brown": (((16, 44), (12, 50), (46, 76)), ((6, 62), (6, 70), (28, 90))),
 }
 COLOUR_NAMES = tuple(RANGES)
-SURE_SHARE = 0.65  # of the neighbourhood
-RIVAL_SHARE = 0.25  # no other name's core may take so much of it
+SURE_SHARE = 0.58  # of the neighbourhood
+RIVAL_SHARE = 0.3  # no other name's core may take so much of it
 POSSIBLE_SHARE = 0.33  # of the neighbourhood, in what decides or in all of it
 SAMPLE = 2000  # about so many pixels are looked at
 ENOUGH = 40  # pixels that decide; with fewer none is sure
@@ -74,6 +74,11 @@ def code(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 -> (H, W) row of `_table` for each pixel."""
     red, green, blue = np.moveaxis(pixels.astype(np.uint16) >> 3, -1, 0)
     return red << 10 | green << 5 | blue
+
+
+def lightness(codes: np.ndarray) -> float:
+    """The median, 0 to 100."""
+    return float(np.median(_table()[1][0, codes]))
 
 
 def without_colours(codes: np.ndarray) -> bool:

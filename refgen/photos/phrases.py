@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -16,22 +17,23 @@ from refgen.queries import EXTREMES, Extreme, Not, Ordinal, Query, Relation, rea
 from refgen.typed import as_typed
 
 from .scene import MIN_AREA, Middle, Objects, Placed, Scene, Thing
-from .words import ON, PEOPLE, RIDDEN, RIDERS, ROLES, SPREAD, UPRIGHT, WITH, Noun, nouns_for
+from .words import ON, PEOPLE, RIDDEN, RIDERS, ROLES, SPREAD, UPRIGHT, VAGUE, WITH, Noun, nouns_for
 
-WEIGHTS = {  # of a family that an object can have; not the shares that come out
+WEIGHTS = {  # of a family that an object can have: what few objects can have, these say more often
     "kind": 0.16,
     "place": 0.32,
-    "ordinal": 0.12,
+    "ordinal": 0.2,
     "size": 0.07,
-    "colour": 0.13,
-    "clothing": 0.16,
+    "colour": 0.4,
+    "clothing": 0.5,
     "relation": 0.16,
     "negation": 0.05,
 }
+ROW = 6  # of more than so many things, or where one is tiny or behind another, nobody counts
 # Of what stands on one floor, the farther is drawn higher and is not above the nearer.
 FLOOR = frozenset(
     "person,bed,couch,chair,bench,toilet,dining table,dog,cat,car,bus,truck,horse,cow,sheep,"
-    "motorcycle,bicycle,elephant,suitcase".split(",")
+    "motorcycle,bicycle,elephant,suitcase,giraffe,zebra,bear".split(",")
 )
 COLOURED = frozenset(
     "car,bus,truck,motorcycle,train,boat,airplane,fire hydrant,bird,cat,dog,horse,cow,bear,"
@@ -44,8 +46,8 @@ _EXTREMES = {
     "right": ("right {}", "{} on the right", "rightmost {}", "far right {}", "{} to the right"),
     "top": ("top {}", "{} at the top", "upper {}", "highest {}"),
     "bottom": ("bottom {}", "{} at the bottom", "lower {}", "lowest {}"),
-    "biggest": ("biggest {}", "largest {}", "big {}"),
-    "smallest": ("smallest {}", "small {}"),
+    "biggest": ("biggest {}", "largest {}"),
+    "smallest": ("smallest {}",),
 }
 _PLACES = {
     ("left",): ("{} on the left", "{} on left side", "left {}", "{} at left"),
@@ -58,7 +60,7 @@ _PLACES = {
     ("bottom", "left"): ("{} at the bottom left", "bottom left {}", "{} in lower left corner"),
     ("bottom", "right"): ("{} at the bottom right", "bottom right {}", "{} in lower right corner"),
 }
-_COUNTED = {2: ("second", "2nd"), 3: ("third", "3rd"), 4: ("fourth", "4th")}
+_COUNTED = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd"), 4: ("fourth", "4th")}
 _CLOTHES = (
     "{} in {c}",
     "{} wearing {c}",
@@ -119,7 +121,7 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
     """All queries about an object that begin with one word for it."""
     thing = scene.things[target]
     yield "kind", things, (word, f"the {word}")
-    if thing.kind == "dining table":
+    if thing.kind in VAGUE:
         return
     coloured = list(_coloured(thing, word, things))
     for family in ("colour", "clothing"):
@@ -147,7 +149,10 @@ def ask(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked
                 yield "place", Placed(query, places), tuple(form.format(said) for form in forms)
     forms = (f"middle {word}", f"{word} in the middle", f"center {word}")
     yield "place", Middle(things), forms
-    for n, counts in _COUNTED.items():
+    row = [thing, *others]
+    apart = all(scene.gap(i, j) > 0 for i, j in combinations(sorted({target, *rivals}), 2))
+    is_row = len(row) <= ROW and all(each.area >= MIN_AREA for each in row) and apart
+    for n, counts in _COUNTED.items() if is_row and word not in ("bike", "bicycle") else ():
         for side in ("left", "right"):
             forms = tuple(
                 f"{count} {word} from {the}{side}" for count in counts for the in ("", "the ")
@@ -194,7 +199,8 @@ def _relations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
 def _negations(scene: Scene, target: int, word: str, things: Objects) -> Iterator[Asked]:
     thing = scene.things[target]
     rivals = [scene.things[i] for i in reading(things, scene).possibly if i != target]
-    for colour in sorted({colour for rival in rivals for colour in rival.colours[0]}):
+    named = {colour for rival in rivals for colour in rival.colours[0]}
+    for colour in sorted(named if thing.kind == "person" else named - {"black", "gray", "white"}):
         forms = (f"{word} not in {colour}", f"{word} not wearing {colour}")
         if thing.kind != "person":
             forms = (f"{word} that is not {colour}", f"not {colour} {word}")
@@ -207,7 +213,7 @@ def _negations(scene: Scene, target: int, word: str, things: Objects) -> Iterato
             if other.kind in ON.get(thing.kind, ()):
                 query = Not(things, Relation(things, "on", anchor))
                 yield "negation", query, (f"{word} not on the {name}",)
-            elif other.kind in WITH.get(thing.kind, ()):
+            elif other.kind in WITH.get(thing.kind, ()) and other.kind != "tie":
                 query = Not(things, Relation(things, "with", anchor))
                 yield "negation", query, (f"{word} without {name}", f"{word} without the {name}")
 

@@ -15,18 +15,21 @@ from itertools import permutations
 from typing import ClassVar
 
 import numpy as np
+from scipy import ndimage
 
 from refgen.queries import DIRECTIONS, Ordinal, Query, Reading, reading, stands, unclear
 
 from . import colours, words
 
-MIN_AREA = 0.006  # of the photo's area: what phrases are made for
+MIN_AREA = 0.012  # of the photo's area: what phrases are made for
 TINY = 0.0012  # smaller ones are only possibly there
-KEPT = 0.6  # of an object's pixels that a variant must keep, or it is not referred to
+KEPT = 0.75  # of an object's pixels that a variant must keep, or it is not referred to
+WHOLE = 0.75  # of an object's pixels that are in one piece, or it is not referred to
 SLIVER = 0.25  # of which less is kept is only possibly there
 MANY = 13  # annotators stop counting about here
 TOUCH_GRID = 96  # the longer side of the masks that touching is judged on
 STRIP = 0.07  # of a side
+DARK = 20.0  # lightness that a thing or what is around it must have, or nobody makes it out
 FULL = 0.98  # of a photo: one that reaches beyond it is cut
 
 PLACES = ("left", "right", "top", "bottom", "middle")
@@ -46,6 +49,8 @@ class Thing:
     y: float = 0.0
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     area: float = 0.0
+    whole: float = 1.0  # of its pixels, those in the largest piece
+    light: float = 100.0  # median lightness of its pixels or of those around it, the higher one
     colours: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset(colours.COLOUR_NAMES))
 
     @property
@@ -60,7 +65,8 @@ class Thing:
 
     @property
     def referable(self) -> bool:
-        return not self.crowd and self.area >= MIN_AREA and self.kept >= KEPT and not self.strip
+        seen = self.kept >= KEPT and self.whole >= WHOLE and not self.strip and self.light >= DARK
+        return not self.crowd and self.area >= MIN_AREA and seen
 
     @property
     def cut(self) -> bool:
@@ -75,8 +81,11 @@ class Thing:
         at_side = (left < 1 - FULL or right > FULL) and right - left < STRIP
         return at_side or ((top < 1 - FULL or bottom > FULL) and bottom - top < STRIP)
 
-    def measure(self, codes: np.ndarray | None) -> None:
-        """Fill in where it is and, where the photo has colours, which it has."""
+    def measure(self, codes: np.ndarray, has_colours: bool) -> None:
+        """Fill in where it is, how well it is seen and, where the photo has colours, which it has.
+
+        `codes` are those of the photo's pixels (H, W).
+        """
         height, width = self.mask.shape
         self.colours = frozenset(), frozenset(colours.COLOUR_NAMES)
         down, across = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
@@ -86,10 +95,19 @@ class Thing:
         rows, columns = np.nonzero(self.mask[first : down[-1] + 1, start : across[-1] + 1])
         rows, columns = rows + first, columns + start
         self.area = len(rows) / self.mask.size
+        pieces, _ = ndimage.label(self.mask[first : rows.max() + 1, start : columns.max() + 1])
+        self.whole = float(np.bincount(pieces.flat)[1:].max() / len(rows))
         self.x, self.y = (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height
         left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         self.box = (left / width, top / height, right / width, bottom / height)
-        if codes is None or self.area < TINY:
+        if self.area < TINY:
+            return
+        around = codes[first : rows.max() + 1, start : columns.max() + 1]
+        around = around[~self.mask[first : rows.max() + 1, start : columns.max() + 1]]
+        self.light = colours.lightness(codes[rows, columns])
+        if len(around):
+            self.light = max(self.light, colours.lightness(around))
+        if not has_colours:
             return
         part = np.ones(len(rows), dtype=bool)
         if self.kind == "person":
@@ -113,12 +131,11 @@ def _clothes(rows, columns, height: int, width: int, cut: bool) -> np.ndarray:
     return band & (abs(columns - middle) <= 1.2 * spread)
 
 
-def _lies_within(one: Thing, other: Thing) -> bool:
-    """Is most of a box inside another? A slice of a pizza is in the pizza."""
+def _overlap(one: Thing, other: Thing) -> bool:
+    """Do two boxes meet? A slice of a pizza is in the pizza, or beside the next slice."""
     (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = one.box, other.box
-    across = max(0, min(right, right_2) - max(left, left_2))
-    down = max(0, min(bottom, bottom_2) - max(top, top_2))
-    return across * down > 0.7 * (right - left) * (bottom - top)
+    across = min(right, right_2) - max(left, left_2)
+    return across > 0 and min(bottom, bottom_2) - max(top, top_2) > 0
 
 
 @dataclass
@@ -143,7 +160,7 @@ class Scene:
         counts = Counter(thing.kind for thing in self.things)
         reasons = {kind: "many of its kind" for kind, count in counts.items() if count >= MANY}
         for one, other in permutations(self.things, 2):
-            if one.kind == other.kind and one.kind in words.FOOD and _lies_within(one, other):
+            if one.kind == other.kind and one.kind in words.FOOD and _overlap(one, other):
                 reasons[one.kind] = "pieces of one another"
         return reasons | {thing.kind: "a crowd of its kind" for thing in self.things if thing.crowd}
 
@@ -308,5 +325,7 @@ class Middle:
             return unclear(found.possibly)
         left, right = (reading(Ordinal(self.query, 2, side), scene) for side in ("left", "right"))
         # Whoever thinks of the photo's middle must mean the same.
-        central = min(found.possibly, key=lambda i: abs(scene.things[i].x - 0.5))
-        return left if left == right and central in left.surely else unclear(found.possibly)
+        off = {i: abs(scene.things[i].x - 0.5) for i in found.possibly}
+        central = min(off, key=lambda i: off[i])
+        clear = left == right and central in left.surely and off[central] < 0.2
+        return left if clear else unclear(found.possibly)

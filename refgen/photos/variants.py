@@ -65,8 +65,9 @@ def can_be_moved(thing: Thing) -> bool:
     inside = min(left, top, 1 - right, 1 - bottom) > 0.005
     solid = thing.area > 0.35 * (right - left) * (bottom - top)
     dark = "black" in thing.colours[0]  # in another light it would be a hole
-    fit = thing.kind in MOVABLE and not thing.crowd and not dark
-    return inside and solid and fit and thing.area > 0.012
+    part = thing.kind == "person" and bottom - top < right - left  # of somebody behind something
+    fit = thing.kind in MOVABLE and not thing.crowd and not dark and not part
+    return inside and solid and fit and thing.area > 0.012 and thing.whole > 0.95
 
 
 def paste(

@@ -151,10 +151,9 @@ def _split(photos: list, seed: int, shown: set) -> dict[Any, str]:
 def measure(pixels: np.ndarray, things: list[Thing]) -> None:
     """Fill in the places and colours of all things in a picture."""
     codes = colours.code(pixels)
-    if colours.without_colours(codes):
-        codes = None
+    has_colours = not colours.without_colours(codes)
     for thing in things:
-        thing.measure(codes)
+        thing.measure(codes, has_colours)
 
 
 # ---------------------------------------------------------------- one photo, all its pictures

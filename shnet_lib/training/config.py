@@ -32,6 +32,7 @@ NOT_CHOSEN = {
 }
 
 NotNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 @checked()
@@ -72,8 +73,11 @@ class TrainConfig:
         None,
         "GloVe's text file, or shipped: 50 numbers per word, from ReferIt's training phrases",
     )
-    grayscale_probability: Annotated[float, Field(ge=0, le=1)] = setting(
+    grayscale_probability: Probability = setting(
         0.0, "the released code's augmentation has 0.3, the paper none"
+    )
+    word_dropout: Probability = setting(
+        0.0, "share of the training's words that are read as the unknown word; the paper has none"
     )
 
     start_from: FilePath | None = setting(None, "folder of a trained network to begin with")

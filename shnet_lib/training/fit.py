@@ -39,6 +39,7 @@ from shnet_lib.training.limits import make_loader, read_batches
 from shnet_lib.training.metrics import intersection_and_union
 from shnet_lib.training.prepare import (
     MicroBatches,
+    forget_some,
     grayscale_some,
     make_accelerator,
     make_dataset,
@@ -259,6 +260,8 @@ def train_step(
         batch = to_device(batch, accelerator.device)
         if config.grayscale_probability:
             batch["images"] = grayscale_some(batch["images"], config.grayscale_probability)
+        if config.word_dropout:
+            batch["words"] = forget_some(batch["words"], config.word_dropout)
         last = number == len(micro_batches)
         with nullcontext() if last else accelerator.no_sync(model):
             mask_logits = model(batch).float()  # (B, S, S)

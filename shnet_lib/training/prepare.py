@@ -259,3 +259,13 @@ def grayscale_some(images: Tensor, probability: float) -> Tensor:
     gray = rgb_to_grayscale(images * std + mean, num_output_channels=3)
     chosen = torch.rand(len(images)) < probability
     return torch.where(chosen.to(images.device)[:, None, None, None], (gray - mean) / std, images)
+
+
+def forget_some(words: Tensor, probability: float) -> Tensor:
+    """(B, T) ids of words, each the unknown word's with this probability; padding stays.
+
+    So the network learns what to make of a word that it does not know.
+    """
+    chosen = torch.rand(words.shape) < probability
+    forgotten = chosen.to(words.device) & (words != Vocabulary.PADDING)
+    return words.masked_fill(forgotten, Vocabulary.UNKNOWN)

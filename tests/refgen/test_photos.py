@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from refgen.photos import colours, variants, words
-from refgen.photos.phrases import why_not, write_phrases
+from refgen.photos.phrases import MIN_AREA, ask, why_not, write_phrases
 from refgen.photos.scene import Middle, Objects, Placed, Scene, Thing
 from refgen.photos.write import CARD, PHRASES, Settings, Source, generate, measure
 from refgen.queries import Extreme, Not, Ordinal, Relation, refers
@@ -136,6 +136,19 @@ def test_sides_places_ordinals_and_the_middle():
     assert refers(Placed(DOGS, ("left",)), corner) is None
 
 
+def test_only_a_short_row_of_things_that_can_be_seen_is_counted():
+    def counted(*things) -> set[str]:
+        asked = ask(scene(*things), 0, "dog", DOGS)
+        return {text for family, _, forms in asked if family == "ordinal" for text in forms}
+
+    row = [thing("dog", box(x, 40, 20)) for x in range(4, 150, 26)]
+    assert {"first dog from left", "2nd dog from the right"} < counted(*row)
+    assert counted(*row, thing("dog", (4, 96, 24, 116))) == set()  # the seventh
+    small = thing("dog", (150, 100, 158, 106))
+    assert MIN_AREA > 8 * 6 / (WIDTH * HEIGHT) > 0.0012
+    assert counted(*row[:3], small) == set()
+
+
 def test_a_colour_leaves_out_only_what_surely_has_another():
     red = replace(CUPS, colour="red")
     assert refers(red, scene(thing("cup", box(10, 40), RED), thing("cup", box(110, 40), BLUE))) == 0
@@ -169,15 +182,17 @@ def test_labels_of_people_say_what_annotations_do_not():
 
 
 def test_why_an_object_gets_no_phrase():
+    in_two = thing("bus", (30, 80, 44, 110))
+    in_two[0].mask[90:94] = False
     one = scene(
         thing("dog", box(10, 10)), thing("book", box(60, 10)), thing("cup", (5, 90, 12, 97)),
         thing("laptop", box(100, 10), kept=0.4), thing("cat", (156, 10, 160, 90)),
-        thing("sheep", box(60, 80), crowd=True), thing("sheep", box(100, 80)),
+        thing("sheep", box(60, 80), crowd=True), thing("sheep", box(100, 80)), in_two,
     )  # fmt: skip
     reasons = [why_not(one, i) for i in one.thing_ids]
     assert reasons[:2] == [None, "a kind that is never annotated completely"]
     assert reasons[2:5] == ["too small", "cut off or covered", "cut off or covered"]
-    assert reasons[5:] == ["a crowd region", "a crowd of its kind"]
+    assert reasons[5:] == ["a crowd region", "a crowd of its kind", "cut off or covered"]
 
 
 # ---------------------------------------------------------------- variants
@@ -334,7 +349,7 @@ class Interpreter:
             if "middle" in said or "center" in said:
                 return {min(ids, key=lambda i: abs(self.places[i][0] - 0.5))}
             if family == "ordinal":
-                n = {"second": 2, "2nd": 2, "third": 3, "3rd": 3}[said[0]]
+                n = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3}[said[0]]
                 axis, sign = self.SIDES[sides[-1]]
                 return {sorted(ids, key=lambda i: sign * self.places[i][axis])[n - 1]}
             score = {

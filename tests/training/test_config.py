@@ -179,6 +179,7 @@ def test_a_value_of_the_wrong_type_is_refused(name, value, said):
         ("learning_rate", float("nan")),
         ("grayscale_probability", 1.5),
         ("grayscale_probability", -0.1),
+        ("word_dropout", 1.5),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused(name, value):
@@ -330,6 +331,7 @@ DROPOUT = next(f"model.{item.name}" for item in fields(ModelConfig) if "dropout"
     [
         *(f"{name}={value}" for value in ("nan", "inf", "-inf") for name in (
             "weight_decay", "learning_rate", "decay_power", "grayscale_probability",
+            "word_dropout",
             DROPOUT,
         )),
         f"{DROPOUT}=2", f"{DROPOUT}=-0.1", "model.decoder_widths=16,0", "seed=-1",

@@ -40,7 +40,7 @@ from shnet_lib.training.fit import (
     read_figures,
     train_step,
 )
-from shnet_lib.training.prepare import MicroBatches, grayscale_some
+from shnet_lib.training.prepare import MicroBatches, forget_some, grayscale_some
 from shnet_lib.training.resume import last_checkpoint
 
 DROPPING = {f"model.{part}_dropout": 0.3 for part in ("sfm", "affinity", "aspp", "decoder")}
@@ -237,7 +237,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(squares, accumulate, world):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(squares, tmp_path):
-    config = tiny(steps=4, evaluate_every=2, grayscale_probability=0.5, **DROPPING)
+    config = tiny(
+        steps=4, evaluate_every=2, grayscale_probability=0.5, word_dropout=0.3, **DROPPING
+    )
     first = fit(config, squares, tmp_path / "1")
     second = fit(config, squares, tmp_path / "2")
     assert figures(first.history) == figures(second.history)
@@ -266,6 +268,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(squares, tmp_path, w
         evaluate_every=2,
         accumulate=2,
         grayscale_probability=0.5,
+        word_dropout=0.3,
         workers=workers,
         **DROPPING,
     )
@@ -639,6 +642,31 @@ def test_training_sees_grey_where_the_settings_ask_for_it(squares):
     grey = batch | {"images": grayscale_some(batch["images"], 1.0)}
     asked = train_step(network, [batch], Accelerator(), config)
     assert asked == train_step(network, [grey], Accelerator(), tiny())
+    assert asked != train_step(network, [batch], Accelerator(), tiny())
+
+
+def test_word_dropout_reads_words_as_the_unknown_one_and_padding_never():
+    torch.manual_seed(0)
+    words = torch.randint(2, 50, (64, 8))
+    words[:, 5:] = Vocabulary.PADDING
+    assert torch.equal(forget_some(words, 0.0), words)
+    everything = forget_some(words, 1.0)
+    assert (everything[:, :5] == Vocabulary.UNKNOWN).all()
+    assert (everything[:, 5:] == Vocabulary.PADDING).all()
+    some = forget_some(words, 0.3)
+    changed = some != words
+    assert 0.2 < changed[:, :5].float().mean() < 0.4
+    assert (some[changed] == Vocabulary.UNKNOWN).all()
+
+
+def test_training_forgets_words_where_the_settings_ask_for_it(squares):
+    config = tiny(word_dropout=1.0)
+    _, network, dataset = make_network(config, squares)
+    ((batch,),) = read_batches(config, dataset, 1)
+    network.eval()
+    unknown = batch | {"words": batch["words"].clamp(max=Vocabulary.UNKNOWN)}
+    asked = train_step(network, [batch], Accelerator(), config)
+    assert asked == train_step(network, [unknown], Accelerator(), tiny())
     assert asked != train_step(network, [batch], Accelerator(), tiny())
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from refgen.own_example import EXAMPLE
 from shnet_course.paths import COURSE
-from shnet_course.tools.read_alike import main, words_like
 from shnet_lib import load_shnet, predict
 from shnet_lib.data import read_expressions
 from shnet_lib.data.coco import Instances, rasterize
@@ -34,7 +33,7 @@ def trained() -> TrainedSHNet:
     [
         ("the woman", 1, 0.75),
         ("person in orange", 1, 0.75),
-        ("the lady", 1, 0.75),  # a word that no phrase it was trained on has
+        ("the lady", 1, 0.75),
         ("the cup", 6, 0.55),
         ("the motorcycle", 9, 0.7),
         ("red motorbike", 9, 0.7),
@@ -95,24 +94,3 @@ def measures(rows: Sequence[dict]) -> dict[str, float]:
     found = summarize(*counts)
     kept = {name: round(found[name], 4) for name in ("overall_iou", "mean_iou", "precision@0.5")}
     return {"phrases": len(rows)} | kept
-
-
-def test_words_are_alike_where_the_nearest_known_word_is_the_one(trained):
-    a, b, c = torch.eye(3)
-    vectors = {"person": a, "cup": b, "lady": a + 0.5 * b, "mug": b + 0.5 * a, "sky": c + 0.1 * a}
-    assert words_like("person", ["person", "cup"], vectors) == ["lady"]  # the sky is too far
-    assert words_like("cup", ["person", "cup", "mug"], vectors) == []
-
-
-def test_the_command_adds_words_and_changes_no_answer(trained, tmp_path, capsys):
-    assert main([str(SHIPPED), "--word", "cup", "--out", str(tmp_path / "more")]) == 0
-    more = load_shnet(tmp_path / "more")
-    added = more.vocabulary.words[len(trained.vocabulary) :]
-    assert added and f"{len(added)} words are read as 'cup'" in capsys.readouterr().out
-    photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
-    asked = (trained, "the cup"), (more, "the cup"), (more, f"the {added[0]}")
-    first, same, alike = (predict(network, photo, phrase).probability for network, phrase in asked)
-    assert np.array_equal(first, same) and np.array_equal(first, alike)
-    assert main([str(SHIPPED), "--word", "cup", "--out", str(tmp_path / "more")]) == 2
-    assert main([str(SHIPPED), "--word", "qwerty", "--out", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")

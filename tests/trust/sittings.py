@@ -31,6 +31,7 @@ SETTINGS = {
     "learning_rate": 0.1,
     "accumulate": 2,
     "grayscale_probability": 0.5,
+    "word_dropout": 0.3,
     "cache_features": False,
     "model.image_size": 32,
     "model.grid": 4,
