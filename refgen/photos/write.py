@@ -119,12 +119,18 @@ def _read_people(path: str | None) -> dict[Any, str]:
     """{"man": [annotation ids], ...} -> {annotation id: "man"}."""
     if path is None:
         return {}
-    told = read_json(Path(path), REMEDY)
-    if not isinstance(told, dict) or not set(told) <= set(PERSON_LABELS):
-        raise DataError(
-            f"{path}: should be annotation ids by label, "
-            f'{{"man": [1, 2], ...}}, with the labels {", ".join(PERSON_LABELS)}.'
-        )
+    remedy = (
+        'It should hold annotation ids by label, {"man": [1, 2], ...}, with the labels '
+        f"{', '.join(PERSON_LABELS)}."
+    )
+    told = read_json(Path(path), remedy)
+    lists = all(isinstance(numbers, list) for numbers in told.values())
+    if not lists or not set(told) <= set(PERSON_LABELS):
+        raise DataError(f"{path}: {remedy}")
+    counts = Counter(number for numbers in told.values() for number in numbers)
+    twice = [number for number, count in counts.items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: annotation {twice[0]} is there twice. Leave one out.")
     return {number: label for label, numbers in told.items() for number in numbers}
 
 

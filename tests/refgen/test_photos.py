@@ -22,8 +22,17 @@ from pycocotools import mask as coco_mask
 from refgen.photos import colours, variants, words
 from refgen.photos.phrases import MIN_AREA, ask, why_not, write_phrases
 from refgen.photos.scene import Middle, Objects, Placed, Scene, Thing
-from refgen.photos.write import CARD, PHRASES, Settings, Source, generate, measure
+from refgen.photos.write import (
+    CARD,
+    PHRASES,
+    Settings,
+    Source,
+    _read_people,
+    generate,
+    measure,
+)
 from refgen.queries import Extreme, Not, Ordinal, Relation, refers
+from shnet_course.paths import COURSE
 from shnet_lib.data import read_expressions
 from shnet_lib.data.errors import DataError
 
@@ -461,10 +470,24 @@ def test_an_annotation_of_a_photo_that_is_not_there(photos, tmp_path):
 
 
 @pytest.mark.fault
-def test_labels_of_people_are_checked(photos, tmp_path):
-    (tmp_path / "people.json").write_text('{"guy": [1]}')
-    with pytest.raises(DataError, match="with the labels man, woman, boy, girl"):
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ('{"guy": [1]}', "with the labels man, woman, boy, girl"),
+        ('{"man": 1}', "should hold annotation ids by label"),
+        ("[1, 2]", "should hold annotation ids by label"),
+        ('{"man": [3, 1], "boy": [1]}', "annotation 1 is there twice"),
+    ],
+)
+def test_labels_of_people_are_checked(photos, tmp_path, told, message):
+    (tmp_path / "people.json").write_text(told)
+    with pytest.raises(DataError, match=f"people.json: .*{message}"):
         make(photos, tmp_path / "out", people=str(tmp_path / "people.json"))
+
+
+def test_the_shipped_labels_of_people_are_read():
+    labels = _read_people(str(COURSE / "data" / "coco_people.json"))
+    assert Counter(labels.values()) == {"man": 339, "woman": 122, "boy": 25, "girl": 23}
 
 
 def test_phrases_are_drawn_from_every_family_that_an_object_has():
