@@ -1,26 +1,22 @@
 """The shipped network for photos: it outlines simple things, and reaches what its card says."""
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from refgen.own_example import EXAMPLE
+from shnet_course.measure.written import groups_of, measure_written
 from shnet_course.paths import COURSE
 from shnet_lib import load_shnet, predict
-from shnet_lib.data import read_expressions
 from shnet_lib.data.coco import Instances, rasterize
 from shnet_lib.training.checkpoint import TrainedSHNet
-from shnet_lib.training.evaluate import evaluate
-from shnet_lib.training.metrics import summarize
 
 SHIPPED = COURSE / "data" / "weights" / "shnet_photos"
 PHOTOS = Path(find_spec("skimage").origin).parent / "data"
-SPLITS = ("train", "val", "testA", "testB")  # of the 80 real photos: none was trained on
+FIGURES = ("overall_iou", "mean_iou", "precision@0.5")
 
 
 @pytest.fixture(scope="module")
@@ -66,31 +62,39 @@ def test_its_card_says_what_made_it_and_what_it_was_trained_on(trained):
 
 @pytest.mark.slow
 def test_it_reaches_its_card_on_real_photos_with_written_phrases(trained, refer_real):
-    assert measure_real(trained, refer_real) == {
-        name: pytest.approx(expected, abs=2e-3)
-        for name, expected in trained.card["refer_real"].items()
-    }
+    found = measure_written(trained, refer_real)
+    assert found.keys() == trained.card["refer_real"].keys()
+    for name, expected in trained.card["refer_real"].items():
+        assert found[name] == pytest.approx(expected, abs=2e-3), name
 
 
-def measure_real(trained: TrainedSHNet, data: Path) -> dict[str, dict[str, float]]:
-    """The card's measures of the 759 phrases: people and things, all and of known words alone."""
-    expressions = [one for split in SPLITS for one in read_expressions(data, "unc", split)]
-    rows = evaluate(trained.network, trained.evaluation_set(expressions)).rows
-    known = np.array([not trained.vocabulary.unknown(one.text) for one in expressions])
-    person = np.array([one.category == "person" for one in expressions])
-    groups = {
-        "people": person,
-        "people, known words": person & known,
-        "things": ~person,
-        "things, known words": ~person & known,
-    }
-    return {
-        name: measures([rows[i] for i in inside.nonzero()[0]]) for name, inside in groups.items()
-    }
+def test_the_page_on_made_phrases_says_what_the_card_says(trained):
+    page = (COURSE / "docs" / "photos.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    table = {row[0]: row[1:] for row in rows if row}
+    card = trained.card["refer_real"]
+    written = {"written, about people": "people", "written, about things": "things"}
+    for line, name in written.items():
+        told = [f"{card[name][figure]:.3f}" for figure in FIGURES]
+        assert table[line] == [str(card[name]["phrases"]), *told]
+    for name in card.keys() - {"people", "things"}:
+        told = [f"{card[name][figure]:.3f}" for figure in ("overall_iou", "precision@0.5")]
+        assert table[name] == [str(card[name]["phrases"]), *told]
 
 
-def measures(rows: Sequence[dict]) -> dict[str, float]:
-    counts = (torch.tensor([row[name] for row in rows]) for name in ("intersection", "union"))
-    found = summarize(*counts)
-    kept = {name: round(found[name], 4) for name in ("overall_iou", "mean_iou", "precision@0.5")}
-    return {"phrases": len(rows)} | kept
+def test_phrases_are_grouped_by_what_they_say(trained):
+    def groups(text, category):
+        expression = SimpleNamespace(text=text, category=category)
+        return {
+            name for name, inside in groups_of(expression, trained.vocabulary).items() if inside
+        }
+
+    assert groups("left red car", "car") == {
+        "things", "things, every word was trained", "every word was trained",
+        "a place: left, top, corner", "a colour",
+    }  # fmt: skip
+    assert groups("second xylophonist eating behind the big tree", "person") == {
+        "people", "some word was not", "an ordinal: second, 3rd", "an activity",
+        "behind, in front", "a size",
+    }  # fmt: skip
+    assert groups("shirt", "person") > {"clothes", "one word alone"}
