@@ -96,7 +96,7 @@
 # shnet predict runs/mine/best photo.jpg --phrase "the dog" --out masks
 # ```
 #
-# Evaluate before you train: [lesson 07](07_evaluation.ipynb) shows what the shipped network makes of the example; it may be good enough. `SET="steps=20"` behind `make train` is a rehearsal of some two minutes; the preset takes 4,500 steps. A hundred photos are learned by heart; with masks but few phrases, let phrases be made, as above.
+# Evaluate before you train: [lesson 07](07_evaluation.ipynb) shows what the shipped network makes of the example; it may be good enough. `SET="steps=20"` behind `make train` is a rehearsal of some two minutes; the preset takes 3,500 steps. A hundred photos are learned by heart; with masks but few phrases, let phrases be made, as above.
 
 # %% jupyter={"source_hidden": true} cellView="form" tags=["hide-input"]
 # @title On Colab or Kaggle: get and install the course (elsewhere this does nothing)
