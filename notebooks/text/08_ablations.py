@@ -92,9 +92,9 @@ first = f"{lines[0]['command']} (torch {lines[0]['torch']}, {lines[0]['device']}
 Table(["row", "seed 0", "seed 1", "seed 2"], cells, note=first)
 
 # %% [markdown]
-# <details><summary><b>Aside:</b> which rows have not been trained?</summary>
+# <details><summary><b>Aside:</b> which rows are missing?</summary>
 #
-# SFM+ConvLSTM of Table 2: `shnet ablate` knows it by this name, and the command stands at the end of this lesson. Row 6, “w/o GloVe”, has no counterpart here, because all our rows read one-hot words. The words of RefShapes are few, and mean what the scenes show.
+# Row 6 of Table 2, “w/o GloVe”, has no counterpart here, because all our rows read one-hot words. The words of RefShapes are few, and mean what the scenes show.
 #
 # Table 3 compares backbones on photos: DeepLabv3+ against ResNet-101, at 320 and at 448. RefShapes has a small backbone of its own and cannot answer that. `model.backbone=resnet101` with `PRESET=unc-320` is the run ([lesson 10](10_train_unc.ipynb)).
 #
@@ -131,7 +131,7 @@ for row, d in differences_of.items():
     print(f"{row:24}", *(f"{x:+7.3f}" for x in d), f"{stdev(d):8.3f} {unrelated:9.3f}")
 
 # %% [markdown]
-# Not for every row. “only HCAM”, “SHNet w/o P.E.”, GBFM and the printed form move with SHNet from seed to seed, and their $s$ is half of what it would be otherwise, or less. The others share little or no luck with SHNet. There subtracting seed by seed gains nothing.
+# Not for every row. “only HCAM”, “SHNet w/o P.E.”, GBFM and the printed form move with SHNet from seed to seed, and their $s$ is half of what it would be otherwise, or less; SFM+ConvLSTM stays within 0.6 points of it. The others share little or no luck with SHNet. There subtracting seed by seed gains nothing.
 #
 # ## How wide is an interval?
 #
@@ -193,7 +193,7 @@ for row in ("only HCAM", "only SFM", "SHNet"):
 #
 # - **The pair helps.** SHNet stands clearly above the baseline, by nine points, as in the paper.
 # - **Neither part helps alone.** “only HCAM” and “only SFM” lie no higher than the baseline. In the paper each gains much by itself.
-# - **That HCAM is better than Conv3D is not shown.** The two are level, and the interval is wide. In the paper SHNet leads by 0.82 points. And Conv3D has fewer parameters.
+# - **That HCAM is better than ConvLSTM or Conv3D is not shown.** The three means are level, and Conv3D's interval is wide. In the paper SHNet leads by 0.68 and 0.82 points. And Conv3D has fewer parameters.
 # - **Of Table 4's rivals one is clearly worse.** GBFM lies 13 points below HCAM, lower than the baseline. Phrases like “dotted green square” it hardly ever answers. MGATE and TGFE cannot be told from HCAM. In the paper HCAM leads all three by 1.0 to 1.4 points.
 # - **Positions matter far more here**: some 18 points, against 0.91. Many of these phrases are about places ([lesson 01](01_data_and_words.ipynb) counts them).
 # - **A large difference may not be clear.** “only SFM” lost six points with one seed and sixteen with another. The mean is -12, and its interval reaches zero. GBFM's seeds agree, and its mean of -13 is clear.
@@ -239,9 +239,9 @@ for row in sorted(differences_of.keys() & PRINTED_ROWS, key=PRINTED_ROWS.get):
     print(f"one run each misleads {wrong:5.1%}, seeds needed {seeds_needed(gap, spread):2}")
 
 # %% [markdown]
-# A gap of nine points shows in any run. A gap of about one point needs four seeds or 74, by the luck of the row. For SFM+Conv3D 56 seeds are over a hundred runs: most of a day on RefShapes at ten minutes per run, and a hundred whole trainings on UNC. No paper does that, which is a reason to read small gaps with care.
+# A gap of nine points shows in any run. A gap of about one point needs three seeds or 74, by the luck of the row. For SFM+Conv3D 56 seeds are over a hundred runs: most of a day on RefShapes at ten minutes per run, and a hundred whole trainings on UNC. No paper does that, which is a reason to read small gaps with care.
 #
-# Two warnings. The luck was measured on RefShapes, and on UNC it may be smaller or larger. And an $s$ of three runs is itself rough: the true one can be half as large, or six times. With the network of an earlier edition of this course, $s$ of the same two rows was 0.95, and eight seeds would have done.
+# Two warnings. The luck was measured on RefShapes, and on UNC it may be smaller or larger. And an $s$ of three runs is itself rough: the true one can be half as large, or six times. SFM+ConvLSTM's 0.20 may be three differences that happened to agree. With the network of an earlier edition of this course, $s$ of the same two rows was 0.95, and eight seeds would have done.
 #
 # **Now you:** [The finale: a fusion of your own](../exercises/08_ablations_ex.ipynb) puts a module of yours in HCAM's place.
 #
@@ -279,7 +279,7 @@ for row in sorted(differences_of.keys() & PRINTED_ROWS, key=PRINTED_ROWS.get):
 #
 # - Every row of Tables 2 and 4 was one `ModelConfig`, and the rows differed in parameters too.
 # - Curves told what is still learning, and differences taken seed by seed had intervals.
-# - On RefShapes SFM and HCAM helped together and not alone, and Conv3D did as well as HCAM.
+# - On RefShapes SFM and HCAM helped together and not alone, and ConvLSTM and Conv3D did as well as HCAM.
 # - With the luck of our seeds, a lead of 0.82 points in one run each is wrong two times in five, and needs more than fifty seeds.
 #
 # More seeds or rows: `shnet ablate --data data/refshapes --out runs/ablations.csv --seeds 3 4`.
