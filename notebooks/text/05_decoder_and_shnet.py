@@ -461,7 +461,7 @@ assert (mask == predict(of_photos, cup.photo(), cup.text).mask).all()
 show(draw_last_steps(cup.photo(), logits[0].numpy(), mask, cup.mask(), cup.text))
 
 # %% [markdown]
-# Nothing: settings and weights are enough. The mask is `predict`'s, pixel by pixel, and less good than the scene's: the highest logit is 5 instead of 14, and it takes the spoon and some of the saucer with it.
+# Nothing: settings and weights are enough. The mask is `predict`'s, pixel by pixel, and less good than the scene's: the highest logit is 5 instead of 14, and it takes the spoon and much of the saucer with it.
 #
 # ## The whole network, traced
 #

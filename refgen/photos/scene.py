@@ -29,7 +29,7 @@ SLIVER = 0.25  # of which less is kept is only possibly there
 MANY = 13  # annotators stop counting about here
 TOUCH_GRID = 96  # the longer side of the masks that touching is judged on
 STRIP = 0.07  # of a side
-DARK = 20.0  # lightness that a thing or what is around it must have, or nobody makes it out
+LIGHT_ENOUGH = 20.0  # lightness that a thing or what is around it must have, or nobody makes it out
 FULL = 0.98  # of a photo: one that reaches beyond it is cut
 
 PLACES = ("left", "right", "top", "bottom", "middle")
@@ -65,8 +65,9 @@ class Thing:
 
     @property
     def referable(self) -> bool:
-        seen = self.kept >= KEPT and self.whole >= WHOLE and not self.strip and self.light >= DARK
-        return not self.crowd and self.area >= MIN_AREA and seen
+        whole = self.kept >= KEPT and self.whole >= WHOLE and not self.strip
+        large = self.area >= MIN_AREA
+        return not self.crowd and large and whole and self.light >= LIGHT_ENOUGH
 
     @property
     def cut(self) -> bool:
