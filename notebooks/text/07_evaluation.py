@@ -455,7 +455,7 @@ low, high = np.percentile(bootstrap(i, u, [e.image_id for e in own], 4000, 0), (
 print(f"overall IoU of all: 95 % interval over five photos {low:.3f} to {high:.3f}")
 
 # %% [markdown]
-# The wrong mask takes 1.2 points off overall IoU, because the astronaut is large, and 0.9 off the mean, as any miss does. The threshold matters little: none moves a mask elsewhere. Known words matter. The interval is eleven points wide.
+# The wrong mask takes 1.2 points off overall IoU, because the astronaut is large, and 0.9 off the mean, as any miss does. No threshold moves a mask elsewhere. Known words matter. The interval is eleven points wide.
 #
 # ## What the paper does not say
 #
