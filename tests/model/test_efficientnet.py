@@ -33,8 +33,11 @@ def backbone():
     return build_backbone("efficientnet_lite0", "imagenet")
 
 
+PIP = {"skimage": "pip install scikit-image", "sklearn": "pip install scikit-learn"}
+
+
 def folder_of(package: str) -> Path:
-    pytest.importorskip(package, reason=f"pip install {package}: its photos are what is named here")
+    pytest.importorskip(package, reason=f"its photos are what is named here: {PIP[package]}")
     return Path(find_spec(package).origin).parent
 
 
